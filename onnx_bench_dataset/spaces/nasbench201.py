@@ -1,0 +1,267 @@
+"""NAS-Bench-201: cells of four nodes whose six edges carry one of five operations (arXiv 2001.00326).
+
+The network is a stem of 16 channels, three stages of five cells with 16, 32 and 64 channels, a residual block
+of stride 2 between stages, and a linear classifier. Operations put ReLU first: ReLU, convolution, batch norm.
+Weights are called as the official PyTorch network calls them; an edge that cannot influence the output keeps
+its operations and weights, because the official network runs them and its parameter count includes them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import product
+
+from onnx_bench_dataset.errors import ArchitectureError, ShapeError
+from onnx_bench_dataset.graphs.build import GraphBuilder
+from onnx_bench_dataset.graphs.parts import Cell, Chain, Layout, Network, Part, Shape, Sketch
+from onnx_bench_dataset.spaces.classifier import classifier
+from onnx_bench_dataset.spaces.space import Space, checked_shape
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+"""(from node, to node) of each edge, in the order of the architecture string."""
+
+_KERNELS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
+_STAGES = 3
+_CELLS_PER_STAGE = 5
+_STEM_CHANNELS = 16
+_SHUFFLE_SEED = 88  # with which the benchmark shuffled the product of all operations
+
+
+class NASBench201(Space):
+    """The 15,625 cells of NAS-Bench-201, also called the topology space of NATS-Bench."""
+
+    name = "nasbench201"
+    family = "nasbench201"
+
+    def architectures(self) -> Sequence[str]:
+        """Return all 15,625 architectures; the position is the benchmark's index."""
+        return _all_architectures()
+
+    def network(
+        self,
+        architecture: str,
+        name: str = "",
+        input_shape: Shape = (1, 3, 32, 32),
+        num_classes: int = 10,
+    ) -> Network:
+        """Return the network of an architecture; height and width must be divisible by 4."""
+        edges = parse(architecture)
+        batch, channels, height, width = checked_shape(input_shape, num_classes)
+        if height % 4 or width % 4:
+            raise ShapeError(
+                f"NAS-Bench-201 halves the image twice: {height}×{width} is not divisible by 4 both ways"
+            )
+        chain = Chain(input_shape)
+        chain.add(_stem(input_shape), "stem.", _border(0))
+        shape: Shape = (batch, _STEM_CHANNELS, height, width)
+        wirings = {digits: _wire(edges, shape, digits) for digits in (1, 2)}
+        index = 0
+        for stage in range(_STAGES):
+            if stage:
+                block = _residual_block(shape)
+                chain.add(block, f"cells.{index}.", _border(index + 1))
+                shape = block.output_shape
+                index += 1
+            cells = {
+                digits: layout.cell([_part(operation, shape) for operation in operations])
+                for digits, (layout, operations) in wirings.items()
+            }
+            for index in range(index, index + _CELLS_PER_STAGE):
+                number = str(index).encode()
+                marks = {
+                    b"cells." + b"#" * len(number): b"cells." + number,
+                    _SOURCE.encode(): chain.value.encode(),
+                    _TARGET.encode(): _border(index + 1).encode(),
+                }
+                chain.add_cell(cells[len(number)], marks, _border(index + 1))
+            index += 1
+        chain.add(_last_activation(shape), "lastact.", "lastact")
+        chain.add(classifier(shape, num_classes), "", "output")
+        return chain.finish((batch, num_classes), self.metadata(architecture, name))
+
+
+def parse(architecture: str) -> tuple[str, ...]:
+    """Return the operation of each edge, in the order of `EDGES`.
+
+    Raises:
+        ArchitectureError: the string is not of the form `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
+
+    >>> parse("|avg_pool_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|")[5]
+    'nor_conv_1x1'
+    """
+    operations = []
+    position = 0
+
+    def expect(text: str, rule: str) -> None:
+        nonlocal position
+        if not architecture.startswith(text, position):
+            raise ArchitectureError("nasbench201", architecture, position, rule)
+        position += len(text)
+
+    for source, target in EDGES:
+        if source == 0:
+            if target > 1:
+                expect("|+", "'|+' begins the next node")
+            expect("|", "'|' begins a node's incoming edges")
+        else:
+            expect("|", "'|' stands between incoming edges")
+        end = architecture.find("~", position)
+        operation = architecture[position:end] if end >= 0 else architecture[position:]
+        if operation not in OPERATIONS:
+            rule = f"an operation is expected here, one of {', '.join(OPERATIONS)}, then '~'"
+            raise ArchitectureError("nasbench201", architecture, position, rule)
+        operations.append(operation)
+        position += len(operation)
+        expect(f"~{source}", f"this edge of node {target} comes from node {source}: '~{source}'")
+    expect("|", "'|' ends the last node")
+    if position != len(architecture):
+        raise ArchitectureError("nasbench201", architecture, position, "nothing may follow the third node")
+    return tuple(operations)
+
+
+def write(operations: Sequence[str]) -> str:
+    """Return the architecture string of the six operations; the inverse of `parse`."""
+    texts = [f"{operation}~{source}" for operation, (source, _) in zip(operations, EDGES, strict=True)]
+    return f"|{texts[0]}|+|{'|'.join(texts[1:3])}|+|{'|'.join(texts[3:])}|"
+
+
+@lru_cache(maxsize=1)
+def _all_architectures() -> tuple[str, ...]:
+    architectures = [write(operations) for operations in product(OPERATIONS, repeat=len(EDGES))]
+    random.Random(_SHUFFLE_SEED).shuffle(architectures)
+    return tuple(architectures)
+
+
+_SOURCE, _TARGET = "features.<<", "features.>>"  # marks for the values at a cell's borders
+
+
+def _border(index: int) -> str:
+    return f"features.{index:02d}"
+
+
+def _wire(operations: Sequence[str], shape: Shape, digits: int) -> tuple[Layout, list[str]]:
+    """Wire a cell whose index has so many digits; return it and what its parts do, in order.
+
+    A node sums its incoming edges in an order that depends on what they compute, not on the numbers of the
+    nodes: isomorphic cells give equal graphs. An edge known to carry zeros adds nothing to a sum; a node with
+    nothing but zeros is zero times the cell's input, as in the official network.
+    """
+    sketch = Sketch()
+    parts: list[str] = []
+
+    def apply(operation: str, source: int, name: str) -> int:
+        parts.append(operation)
+        return sketch.apply(_part(operation, shape), source, name)
+
+    zero: int | None = None
+    values: list[int | None] = [0]  # of each node; None is zero
+    formulas: list[tuple[str, ...]] = [("x",)]  # the sorted terms that a node sums
+    for target in (1, 2, 3):
+        terms: list[tuple[tuple[str, ...], int]] = []
+        for layer, (source, to) in enumerate(EDGES):
+            operation = operations[layer]
+            if to != target or operation == "none":
+                continue
+            value = values[source]
+            if value is None and operation in _KERNELS:  # batch norm turns zeros into a constant
+                if zero is None:
+                    zero = apply("zero", 0, "zero")
+                value = zero
+            if value is None:
+                continue
+            formula = formulas[source]
+            if operation in _KERNELS:  # equal ReLUs are one in inference form, so they are parts of their own
+                value = apply("relu", value, f"layers.{layer}.op.0")
+                value = apply(operation, value, f"layers.{layer}.op")
+            elif operation != "skip_connect":
+                value = apply(operation, value, f"layers.{layer}")
+            if operation != "skip_connect":
+                formula = (f"{operation}({'+'.join(formula)})",)
+            terms.append((formula, value))
+        terms.sort(key=lambda term: term[0])
+        formulas.append(tuple(sorted(part for formula, _ in terms for part in formula)) or ("0",))
+        values.append(sketch.sum([value for _, value in terms], f"node{target}") if terms else None)
+    output = values[3]
+    if output is None:
+        output = zero if zero is not None else apply("zero", 0, "zero")
+    prefix = f"cells.{'#' * digits}."
+    return sketch.layout(output, prefix, _SOURCE, _TARGET), parts
+
+
+@lru_cache(maxsize=256)
+def _part(operation: str, shape: Shape) -> Part:
+    channels = shape[1]
+
+    def convolution(g: GraphBuilder) -> str:
+        x = g.conv(g.input, "1", channels, channels, _KERNELS[operation])
+        return g.batch_norm(x, "2", channels)
+
+    def relu(g: GraphBuilder) -> str:
+        return g.op("Relu", g.input, name="op")
+
+    def avg_pool(g: GraphBuilder) -> str:
+        return g.op(
+            "AveragePool",
+            g.input,
+            name="op",
+            ceil_mode=0,
+            count_include_pad=0,
+            kernel_shape=[3, 3],
+            pads=[1, 1, 1, 1],
+            strides=[1, 1],
+        )
+
+    def zero(g: GraphBuilder) -> str:
+        return g.op("Mul", g.input, g.constant(0.0), name="op")
+
+    return Part({"avg_pool_3x3": avg_pool, "zero": zero, "relu": relu}.get(operation, convolution), shape)
+
+
+def _relu_conv_bn(
+    g: GraphBuilder, x: str, name: str, in_channels: int, out_channels: int, kernel: int, stride: int = 1
+) -> str:
+    x = g.op("Relu", x, name=f"{name}.0")
+    x = g.conv(x, f"{name}.1", in_channels, out_channels, kernel, stride)
+    return g.batch_norm(x, f"{name}.2", out_channels)
+
+
+@lru_cache(maxsize=16)
+def _stem(shape: Shape) -> Part:
+    def write(g: GraphBuilder) -> str:
+        x = g.conv(g.input, "0", shape[1], _STEM_CHANNELS, 3)
+        return g.batch_norm(x, "1", _STEM_CHANNELS)
+
+    return Part(write, shape)
+
+
+@lru_cache(maxsize=16)
+def _residual_block(shape: Shape) -> Part:
+    """Two 3×3 convolutions that halve the image and double the channels, beside a pooled 1×1 convolution."""
+    channels = shape[1]
+
+    def write(g: GraphBuilder) -> str:
+        x = _relu_conv_bn(g, g.input, "conv_a.op", channels, 2 * channels, 3, stride=2)
+        x = _relu_conv_bn(g, x, "conv_b.op", 2 * channels, 2 * channels, 3)
+        y = g.op(
+            "AveragePool",
+            g.input,
+            name="downsample.0",
+            ceil_mode=0,
+            count_include_pad=1,
+            kernel_shape=[2, 2],
+            pads=[0, 0, 0, 0],
+            strides=[2, 2],
+        )
+        y = g.conv(y, "downsample.1", channels, 2 * channels, 1)
+        return g.op("Add", y, x, name="sum")
+
+    return Part(write, shape)
+
+
+@lru_cache(maxsize=16)
+def _last_activation(shape: Shape) -> Part:
+    return Part(lambda g: g.op("Relu", g.batch_norm(g.input, "0", shape[1]), name="1"), shape)
