@@ -12,6 +12,7 @@ import random
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
+from typing import NamedTuple
 
 from onnx_bench_dataset.errors import ArchitectureError, ShapeError
 from onnx_bench_dataset.graphs.build import GraphBuilder
@@ -147,8 +148,9 @@ def _wire(operations: Sequence[str], shape: Shape, digits: int) -> tuple[Layout,
     """Wire a cell whose index has so many digits; return it and what its parts do, in order.
 
     A node sums its incoming edges in an order that depends on what they compute, not on the numbers of the
-    nodes: isomorphic cells give equal graphs. An edge known to carry zeros adds nothing to a sum; a node with
-    nothing but zeros is zero times the cell's input, as in the official network.
+    nodes, and a node that does nothing but pass its sum on to another one is part of that sum: isomorphic
+    cells give equal graphs. An edge known to carry zeros adds nothing; a node with nothing but zeros is zero
+    times the cell's input, as in the official network.
     """
     sketch = Sketch()
     parts: list[str] = []
@@ -157,39 +159,60 @@ def _wire(operations: Sequence[str], shape: Shape, digits: int) -> tuple[Layout,
         parts.append(operation)
         return sketch.apply(_part(operation, shape), source, name)
 
+    terms: list[list[_Term]] = [[_Term("x", 0)]]  # of each node
+    sums: dict[int, int] = {}
     zero: int | None = None
-    values: list[int | None] = [0]  # of each node; None is zero
-    formulas: list[tuple[str, ...]] = [("x",)]  # the sorted terms that a node sums
+
+    def value(node: int) -> int:
+        nonlocal zero
+        if node not in sums:
+            if terms[node]:
+                sums[node] = sketch.sum([term.value for term in terms[node]], f"node{node}")
+            else:
+                zero = apply("zero", 0, "zero") if zero is None else zero
+                sums[node] = zero
+        return sums[node]
+
+    passing = _passing_nodes(operations)
     for target in (1, 2, 3):
-        terms: list[tuple[tuple[str, ...], int]] = []
+        found: list[_Term] = []
         for layer, (source, to) in enumerate(EDGES):
             operation = operations[layer]
             if to != target or operation == "none":
                 continue
-            value = values[source]
-            if value is None and operation in _KERNELS:  # batch norm turns zeros into a constant
-                if zero is None:
-                    zero = apply("zero", 0, "zero")
-                value = zero
-            if value is None:
+            formula = "+".join(term.formula for term in terms[source]) or "0"
+            if operation in _KERNELS:  # batch norm turns even zeros into something
+                # equal ReLUs are one in inference form, so they are parts of their own
+                relu = apply("relu", value(source), f"layers.{layer}.op.0")
+                convolved = apply(operation, relu, f"layers.{layer}.op")
+                found.append(_Term(f"{operation}({formula})", convolved))
+            elif not terms[source]:
                 continue
-            formula = formulas[source]
-            if operation in _KERNELS:  # equal ReLUs are one in inference form, so they are parts of their own
-                value = apply("relu", value, f"layers.{layer}.op.0")
-                value = apply(operation, value, f"layers.{layer}.op")
-            elif operation != "skip_connect":
-                value = apply(operation, value, f"layers.{layer}")
-            if operation != "skip_connect":
-                formula = (f"{operation}({'+'.join(formula)})",)
-            terms.append((formula, value))
-        terms.sort(key=lambda term: term[0])
-        formulas.append(tuple(sorted(part for formula, _ in terms for part in formula)) or ("0",))
-        values.append(sketch.sum([value for _, value in terms], f"node{target}") if terms else None)
-    output = values[3]
-    if output is None:
-        output = zero if zero is not None else apply("zero", 0, "zero")
-    prefix = f"cells.{'#' * digits}."
-    return sketch.layout(output, prefix, _SOURCE, _TARGET), parts
+            elif operation == "avg_pool_3x3":
+                found.append(_Term(f"{operation}({formula})", apply(operation, value(source), f"layers.{layer}")))
+            elif source in passing:
+                found += terms[source]
+            else:
+                found.append(_Term(formula, value(source), is_shared=True))
+        terms.append(sorted(found, key=lambda term: (term.formula, term.is_shared)))
+    return sketch.layout(value(3), f"cells.{'#' * digits}.", _SOURCE, _TARGET), parts
+
+
+class _Term(NamedTuple):
+    formula: str
+    value: int  # in the sketch
+    is_shared: bool = False  # something else reads the value too
+
+
+def _passing_nodes(operations: Sequence[str]) -> set[int]:
+    """Interior nodes whose only influence on the output is one skip connection."""
+    named = dict(zip(EDGES, operations, strict=True))
+    into_output = {1: named[1, 3], 2: named[2, 3]}
+    between = named[1, 2] if into_output[2] != "none" else "none"
+    passing = {2} if into_output[2] == "skip_connect" else set()
+    if sorted((between, into_output[1])) == ["none", "skip_connect"]:
+        passing.add(1)
+    return passing
 
 
 @lru_cache(maxsize=256)
