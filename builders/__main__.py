@@ -1,0 +1,185 @@
+"""Command line of the builders: `python -m builders`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from builders.build import Outcome
+from builders.build import build as build_spaces
+from builders.labels import Item
+from builders.registry import BENCHMARKS
+from builders.verify import CHECKS, Report
+from builders.verify import verify as verify_folder
+from onnx_bench_dataset.errors import OnnxBenchError, UnknownNameError
+
+_INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
+_console = Console(stderr=False)
+
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Build the onnx-bench data set from published benchmark files.
+
+    Without a command it builds: `python -m builders` makes every space into `onnx-bench`,
+    `python -m builders nasbench201 --limit 500` a small one to try.""",
+)
+
+_CORES = os.cpu_count() or 1
+_Workers = Annotated[int, typer.Option(min=1, help="Worker processes.", show_default="one per core")]
+
+
+@app.command()
+def build(
+    spaces: Annotated[
+        list[str] | None, typer.Argument(metavar="[SPACE]...", help="Spaces to build; all by default.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Dataset folder to make or bring up to date.")] = Path(
+        "onnx-bench"
+    ),
+    sources: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ONNX_BENCH_SOURCES",
+            help="Folder of published files, laid out as <space>/<file>. What it lacks is downloaded.",
+        ),
+    ] = None,
+    workers: _Workers = _CORES,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows of each space.")] = None,
+) -> None:
+    """Build spaces into a dataset folder; what is interrupted goes on where it stopped.
+
+    Examples:
+
+    - `python -m builders`
+
+    - `python -m builders nasbench101 --sources ~/benchmarks --workers 8`
+
+    - `python -m builders --limit 1000 --out /tmp/onnx-bench`
+    """
+    with _one_message():
+        _build(spaces, out, sources, workers, limit)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Dataset folder.")] = Path("onnx-bench"),
+    workers: _Workers = _CORES,
+) -> None:
+    """Check every row of a built folder anew, without trusting the build; exit 1 on any failure.
+
+    Example: `python -m builders verify onnx-bench`
+    """
+    with _one_message():
+        reports = verify_folder(folder, workers, _progress)
+    _console.print(_verify_table(reports))
+    for space, report in reports.items():
+        for check, examples in report.examples.items():
+            for example in examples:
+                _console.print(f"{space}, {check}: {example}", style="red", highlight=False, markup=False)
+    if not all(report.ok for report in reports.values()):
+        raise typer.Exit(1)
+
+
+def _build(
+    spaces: list[str] | None, out: Path, sources: Path | None, workers: int, limit: int | None
+) -> None:
+    unknown = [space for space in spaces or () if space not in BENCHMARKS]
+    if unknown:
+        raise UnknownNameError(f"no space is called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    chosen = [BENCHMARKS[space] for space in dict.fromkeys(spaces or BENCHMARKS)]
+    outcomes = build_spaces(chosen, out, sources=sources, workers=workers, limit=limit, progress=_progress)
+    _console.print(_build_table(outcomes, out))
+    for outcome in outcomes:
+        for source in outcome.record.sources if outcome.record else ():
+            _console.print(f"{outcome.space}: {source.origin} {source.path}", style="dim", highlight=False)
+        for note in outcome.record.notes if outcome.record else ():
+            _console.print(f"{outcome.space}: {note}", style="yellow", highlight=False)
+    skipped = [outcome for outcome in outcomes if outcome.record is None]
+    for outcome in skipped:
+        _console.print(f"{outcome.space} was skipped: {outcome.reason}", style="yellow", highlight=False)
+    if len(skipped) == len(outcomes) or (spaces and skipped):
+        raise typer.Exit(1)
+    _console.print(
+        f'Load it beside the folder with datasets.load_dataset("{out.name}"), check it with '
+        f"python -m builders verify {out}",
+        highlight=False,
+    )
+
+
+def _progress(
+    iterable: Iterable[Item], *, desc: str | None = None, total: int | None = None
+) -> Iterable[Item]:
+    return tqdm(iterable, desc=desc, total=total, file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
+
+
+def _build_table(outcomes: list[Outcome], out: Path) -> Table:
+    table = Table(title=f"{out}")
+    for name in ("space", "rows", "train", "test", "labels", "size", "sources", "result", "time"):
+        table.add_column(
+            name, justify="right" if name in ("rows", "train", "test", "size", "time") else "left"
+        )
+    for outcome in outcomes:
+        time = f"{outcome.seconds:.0f} s"
+        record = outcome.record
+        if record is None:
+            table.add_row(outcome.space, "", "", "", "", "", "", "skipped, see below", time)
+            continue
+        origins = ", ".join(sorted({source.origin for source in record.sources}))
+        table.add_row(
+            outcome.space,
+            f"{record.rows():,}",
+            f"{record.rows('train'):,}",
+            f"{record.rows('test'):,}",
+            ", ".join(f"{count:,} {label}" for label, count in record.labels.items()),
+            f"{record.bytes / 1e6:.1f} MB",
+            f"{len(record.sources)} from {origins}",
+            outcome.reason,
+            time,
+        )
+    return table
+
+
+def _verify_table(reports: dict[str, Report]) -> Table:
+    table = Table(title="failures by check")
+    table.add_column("space")
+    table.add_column("rows", justify="right")
+    for check in CHECKS:
+        table.add_column(check, justify="right")
+    for space, report in reports.items():
+        table.add_row(space, f"{report.rows:,}", *(str(report.failures[check]) for check in CHECKS))
+    return table
+
+
+@contextmanager
+def _one_message() -> Iterator[None]:
+    """Turn errors that a user can mend, and Ctrl-C, into one message and an exit status."""
+    try:
+        yield
+    except OnnxBenchError as error:
+        _console.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        _console.print("interrupted; finished shards are kept, run the same command again to go on")
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command line; arguments that begin with no command are those of `build`."""
+    commands = {"build", "verify", "--help", "-h"}
+    app([*arguments] if arguments and arguments[0] in commands else ["build", *arguments])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,116 @@
+"""The data set's card: `dataset_card.md` with what a build knows put in the place of its marks.
+
+The YAML at the head of the result, from which `datasets` and the Hub learn the configs, is made from
+`splits.configs`; a mark is an HTML comment such as `<!-- columns -->`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from builders.manifest import SpaceRecord
+from builders.registry import BENCHMARKS
+from onnx_bench_dataset.schema import columns_table
+from onnx_bench_dataset.splits import SPLITS, Config, configs
+
+TEMPLATE = Path(__file__).parent.parent / "dataset_card.md"
+
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
+"""The Hub's size categories, by the number of rows that they stay below."""
+
+
+def readme(spaces: Mapping[str, SpaceRecord]) -> str:
+    """Return the README of a folder that holds `spaces`."""
+    _, head, body = TEMPLATE.read_text(encoding="utf-8").split("---\n", 2)
+    offered = configs({space: record.splits for space, record in spaces.items()})
+    about = {
+        **yaml.safe_load(head),
+        "size_categories": [_size(sum(record.rows() for record in spaces.values()))],
+        "configs": [_yaml(config, spaces) for config in offered],
+    }
+    marks = {
+        "configs": _configs_table(offered, spaces),
+        "columns": columns_table(),
+        "spaces": spaces_table(spaces),
+        "sources": _sources_table(spaces),
+        "caveats": "\n".join(f"- **{space}**: {BENCHMARKS[space].caveats}" for space in spaces),
+        "citations": "\n\n".join(f"```bibtex\n{BENCHMARKS[space].bibtex.strip()}\n```" for space in spaces),
+    }
+    for mark, text in marks.items():
+        body = body.replace(f"<!-- {mark} -->", text)
+    return f"---\n{yaml.safe_dump(about, sort_keys=False, width=110)}---\n{body}"
+
+
+def _yaml(config: Config, spaces: Mapping[str, SpaceRecord]) -> dict[str, Any]:
+    """Describe a config.
+
+    `datasets` caches what it loads under a digest of this description, not of the shards: the digest in it
+    changes with them, so that a rebuilt folder is never served from an old cache.
+    """
+    entry: dict[str, Any] = {"config_name": config.name}
+    if config.is_default:
+        entry["default"] = True
+    entry["description"] = f"{config.title} (build {_fingerprint(config, spaces)})"
+    entry["data_files"] = [{"split": split, "path": config.patterns(split)} for split in config.splits]
+    return entry
+
+
+def _fingerprint(config: Config, spaces: Mapping[str, SpaceRecord]) -> str:
+    digest = hashlib.sha256()
+    for space in dict.fromkeys(space for among in config.splits.values() for space in among):
+        for shard in (*spaces[space].shards, *spaces[space].catalog):
+            digest.update(shard.sha256.encode())
+    return digest.hexdigest()[:12]
+
+
+def _size(rows: int) -> str:
+    return next((name for bound, name in _SIZES if rows < bound), "10M<n<100M")
+
+
+def spaces_table(spaces: Mapping[str, SpaceRecord]) -> str:
+    """Return a Markdown table of the spaces with their row counts and licences."""
+    lines = [
+        "| space | rows | train | test | trained | surrogate | unlabelled | paper | licence of the labels |",
+        "| --- | --: | --: | --: | --: | --: | --: | --- | --- |",
+    ]
+    for space, record in spaces.items():
+        benchmark = BENCHMARKS[space]
+        counts = [record.rows(), *(record.rows(split) for split in SPLITS)]
+        counts += [record.labels.get(label, 0) for label in ("trained", "surrogate", "unlabelled")]
+        numbers = " | ".join(f"{count:,}" for count in counts)
+        lines.append(
+            f"| `{space}` | {numbers} | [{benchmark.paper}]({benchmark.url}) | {benchmark.licence} |"
+        )
+    return "\n".join(lines)
+
+
+def _configs_table(offered: Sequence[Config], spaces: Mapping[str, SpaceRecord]) -> str:
+    lines = ["| config | what | train | test |", "| --- | --- | --: | --: |"]
+    for config in offered:
+        counts = [
+            sum(spaces[space].rows(split) for space in config.splits.get(split, ())) for split in SPLITS
+        ]
+        name = f"`{config.name}`" + (" (default)" if config.is_default else "")
+        lines.append(f"| {name} | {config.title} | {counts[0]:,} | {counts[1]:,} |")
+    return "\n".join(lines)
+
+
+def _sources_table(spaces: Mapping[str, SpaceRecord]) -> str:
+    lines = ["| space | file | bytes | sha256 |", "| --- | --- | --: | --- |"]
+    for space, record in spaces.items():
+        for source in record.sources:
+            name = f"[`{source.path}`]({source.url})" if source.url else f"`{source.path}`"
+            lines.append(f"| `{space}` | {name} | {source.bytes:,} | `{source.sha256[:16]}…` |")
+        lines += [f"\n{space}: {note}" for note in record.notes]
+    return "\n".join(lines)

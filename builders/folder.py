@@ -1,0 +1,143 @@
+"""A dataset folder that changes as a whole or not at all.
+
+New content is made in `<folder>.building` beside the folder and put in its place by renaming when all of it
+is there and on disk; until then the folder keeps what it had. An interrupted build finds its finished shards
+in `<folder>.building` again if nothing that they depend on has changed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from builders import manifest
+from builders.manifest import SpaceRecord
+from builders.shards import TEMPORARY, ShardRecord, record
+from onnx_bench_dataset.errors import BuildError
+
+
+class Staging:
+    """The place where the next content of a dataset folder is made; get one from `staging`."""
+
+    def __init__(self, out: Path) -> None:
+        """Stage for the folder `out`."""
+        self.out = out
+        self.root = _beside(out, ".building")
+        self.folder = self.root / "folder"
+        self.previous: dict[str, SpaceRecord] = {}
+
+    def begin(self, space: str, key: str) -> None:
+        """Make ready for the shards of a space; finished ones stay if they were made under the same key."""
+        note = self.root / f"{space}.key"
+        if note.exists() and note.read_text(encoding="utf-8") == key:
+            for leftover in self.folder.rglob(f"{TEMPORARY}*"):
+                leftover.unlink()
+            return
+        self.discard(space)
+        note.write_text(key, encoding="utf-8")
+
+    def discard(self, space: str) -> None:
+        """Forget what was made of a space."""
+        (self.root / f"{space}.key").unlink(missing_ok=True)
+        for part in ("data", "catalog"):
+            shutil.rmtree(self.folder / part / space, ignore_errors=True)
+
+    def keep(self, space: str) -> SpaceRecord | None:
+        """Take over a space from the previous content; None if there is none or it is damaged."""
+        known = self.previous.get(space)
+        if known is None or not all(_is_intact(self.out, shard) for shard in (*known.shards, *known.catalog)):
+            return None
+        self.discard(space)
+        for shard in (*known.shards, *known.catalog):
+            target = self.folder / shard.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(self.out / shard.path, target)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(self.out / shard.path, target)
+        return known
+
+    def publish(self, spaces: Mapping[str, SpaceRecord], readme: str) -> None:
+        """Put the staged content, with its manifest and README, in the place of the previous one."""
+        self._remove_all_but(spaces)
+        manifest.write(self.folder, spaces)
+        (self.folder / "README.md").write_text(readme, encoding="utf-8")
+        for directory, _, files in os.walk(self.folder):
+            for path in (Path(directory), *(Path(directory, name) for name in files)):
+                _flush(path)
+        old = _beside(self.out, ".old")
+        if self.out.exists():
+            self.out.rename(old)
+        self.folder.rename(self.out)
+        _flush(self.out.parent)
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _remove_all_but(self, spaces: Mapping[str, SpaceRecord]) -> None:
+        wanted = {shard.path for known in spaces.values() for shard in (*known.shards, *known.catalog)}
+        for path in self.folder.rglob("*"):
+            if path.is_file() and path.relative_to(self.folder).as_posix() not in wanted:
+                path.unlink()
+
+
+@contextmanager
+def staging(out: Path) -> Iterator[Staging]:
+    """Stage the next content of the folder `out`, alone.
+
+    Raises:
+        BuildError: the folder holds something else, or another build is under way.
+    """
+    out = out.absolute()
+    old = _beside(out, ".old")
+    if old.exists():  # a build was stopped between two renamings
+        if out.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(out)
+    previous = _previous(out)
+    place = Staging(out)
+    try:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place.root / "lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BuildError(f"another build of {out} is under way; wait for it or stop it") from None
+    except OSError as error:
+        raise BuildError(f"cannot write beside {out}: {error.strerror}; choose another --out") from error
+    place.previous = previous
+    try:
+        yield place
+    finally:
+        lock.release()
+
+
+def _previous(out: Path) -> dict[str, SpaceRecord]:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return {}
+    if out.is_dir() and (out / manifest.FILE).exists():
+        return manifest.read(out)
+    raise BuildError(
+        f"{out} holds other data, which a build would replace: move it away or choose another --out"
+    )
+
+
+def _is_intact(folder: Path, shard: ShardRecord) -> bool:
+    path = folder / shard.path
+    return path.is_file() and path.stat().st_size == shard.bytes and record(folder, shard.path) == shard
+
+
+def _beside(out: Path, suffix: str) -> Path:
+    return out.with_name(out.name + suffix)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
