@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import onnx
@@ -37,7 +36,8 @@ def graph_hash(model: ModelProto) -> str:
 
     >>> from onnx_bench_dataset.graphs.build import GraphBuilder
     >>> g = GraphBuilder((1, 3, 8, 8)); h = GraphBuilder((1, 3, 8, 8), input_name="x")
-    >>> graph_hash(g.model(g.conv(g.input, "a", 3, 4, 1))) == graph_hash(h.model(h.conv(h.input, "b", 3, 4, 1)))
+    >>> a = g.model(g.conv(g.input, "a", 3, 4, 1)); b = h.model(h.conv(h.input, "b", 3, 4, 1))
+    >>> graph_hash(a) == graph_hash(b)
     True
     """
     return lines_hash("\n".join(canonical_lines(simplify_graph(Graph.from_model(model)))))
@@ -110,7 +110,9 @@ def _body(
 
 def operation_text(node: NodeProto, opset: int) -> str:
     """Return how lines write the operation and attributes of a node of the ONNX standard."""
-    graph = Graph.from_model(onnx.helper.make_model(GraphProto(), opset_imports=[onnx.helper.make_opsetid("", opset)]))
+    graph = Graph.from_model(
+        onnx.helper.make_model(GraphProto(), opset_imports=[onnx.helper.make_opsetid("", opset)])
+    )
     attributes = {attribute.name: attribute for attribute in node.attribute}
     return _operation(Node(node.op_type, list(node.input), list(node.output), attributes), graph)
 
@@ -147,7 +149,7 @@ _WINDOW_OPERATIONS = frozenset(
 )
 
 
-def _is_implied(op: str, attribute: AttributeProto, weight_shape: Any) -> bool:
+def _is_implied(op: str, attribute: AttributeProto, weight_shape: Callable[[], list[int]]) -> bool:
     """Whether the standard implies this value of a window's attribute where it is left out."""
     if op not in _WINDOW_OPERATIONS:
         return False
@@ -157,7 +159,7 @@ def _is_implied(op: str, attribute: AttributeProto, weight_shape: Any) -> bool:
         case "pads":
             return all(value == 0 for value in attribute.ints)
         case "kernel_shape" if op in ("Conv", "ConvTranspose"):
-            return list(attribute.ints) == weight_shape()[2:]
+            return weight_shape()[2:] == list(attribute.ints)
     return False
 
 
@@ -211,13 +213,16 @@ def _value_type(value: ValueInfoProto) -> str:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return _type_name(tensor.elem_type)
-    dims = [dim.dim_param or str(dim.dim_value) if dim.WhichOneof("value") else "?" for dim in tensor.shape.dim]
+    dims = [
+        dim.dim_param or str(dim.dim_value) if dim.WhichOneof("value") else "?" for dim in tensor.shape.dim
+    ]
     return f"{_type_name(tensor.elem_type)}[{','.join(dims)}]"
 
 
 @lru_cache(maxsize=64)
 def _type_name(data_type: int) -> str:
     try:
-        return TensorProto.DataType.Name(data_type).lower()
+        name: str = TensorProto.DataType.Name(data_type)
     except ValueError as error:
         raise UnsupportedModelError(f"unknown tensor type {data_type}") from error
+    return name.lower()

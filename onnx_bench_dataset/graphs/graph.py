@@ -112,7 +112,7 @@ class Graph:
         model = onnx.helper.make_model(
             graph,
             opset_imports=[onnx.helper.make_opsetid(d, v) for d, v in self.opsets.items()],
-            ir_version=self.ir_version,
+            ir_version=max(self.ir_version, 4),  # before 4 an initializer has to be an input too
         )
         onnx.helper.set_model_props(model, self.metadata)
         return model

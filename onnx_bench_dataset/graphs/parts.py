@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import onnx
 from onnx import ModelProto, NodeProto
@@ -45,7 +45,8 @@ class Network(NamedTuple):
 
     def model(self) -> ModelProto:
         """Parse the graph."""
-        return ModelProto.FromString(self.onnx)
+        model: ModelProto = ModelProto.FromString(self.onnx)
+        return model
 
 
 class Part:
@@ -131,7 +132,8 @@ def _renamed(node: NodeProto, prefix: str, names: Mapping[str, str]) -> bytes:
     copy.CopyFrom(node)
     copy.input[:] = [names.get(name, prefix + name) for name in node.input]
     copy.output[:] = [names.get(name, prefix + name) for name in node.output]
-    return copy.SerializeToString(deterministic=True)
+    serialized: bytes = copy.SerializeToString(deterministic=True)
+    return serialized
 
 
 _Operation = tuple[str, tuple[tuple[str, int], ...]]  # operation and attributes
@@ -175,7 +177,7 @@ class Sketch:
     def layout(self, output: int, prefix: str, source: str, target: str) -> Layout:
         """Finish the wiring: all that does not depend on the number of channels.
 
-        `prefix` begins the name of every value and weight, `source` and `target` are the cell's border values.
+        `prefix` begins the name of every value and weight, `source` and `target` are the border values.
         """
         names = [source, *(prefix + step.name for step in self._steps)]
         if output:
@@ -237,7 +239,7 @@ class Sketch:
         return Lines(steps, self._ends_in_conv(output) or (count == 0 and output > 0))
 
     def _is_absorbed(self, output: int) -> bool:
-        """Whether all that `output` reads of the cell's input is one part that vanishes into a convolution."""
+        """Whether all that `output` reads of the cell's input is one part that a convolution absorbs."""
         live = {output}
         readers = set()
         for value in range(output, 0, -1):
@@ -266,22 +268,26 @@ class Lines(NamedTuple):
     def text(self, parts: Sequence[Part]) -> str:
         """Write the lines for parts of given channels."""
         return "".join(
-            [
-                step if isinstance(step, str) else parts[step[0]].lines(step[1], step[2])
-                for step in self.steps
-            ]
+            [step if isinstance(step, str) else parts[step[0]].lines(step[1], step[2]) for step in self.steps]
         )
 
 
 @lru_cache(maxsize=65536)
 def _join_node(operation: _Operation, inputs: tuple[str, ...], output: str) -> bytes:
-    node = onnx.helper.make_node(operation[0], inputs, [output], **dict(operation[1]))
+    node = _join(operation, inputs, [output])
     return field(1, node.SerializeToString(deterministic=True))
 
 
 @lru_cache(maxsize=64)
 def _join_text(operation: _Operation) -> str:
-    return operation_text(onnx.helper.make_node(operation[0], [], [], **dict(operation[1])), OPSET)
+    return operation_text(_join(operation, [], []), OPSET)
+
+
+def _join(operation: _Operation, inputs: Sequence[str], outputs: Sequence[str]) -> NodeProto:
+    op_type, attributes = operation
+    node = onnx.helper.make_node(op_type, inputs, outputs)
+    node.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in attributes)
+    return node
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,8 +330,8 @@ class Layout:
 class Cell(NamedTuple):
     """What a cell contributes to a network wherever it is put.
 
-    Its names hold marks, which `Chain.add_cell` replaces by names of the same length. A cell may pass its input
-    on as its output, and may all the same hold nodes, on which nothing depends then.
+    Its names hold marks, which `Chain.add_cell` replaces by names of the same length. A cell may pass its
+    input on as its output, and may all the same hold nodes, on which nothing depends then.
     """
 
     nodes: bytes
@@ -441,8 +447,8 @@ def _varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-# Field numbers of onnx.proto: ModelProto 7 graph, 8 opset_import, 14 metadata_props; GraphProto 1 node, 2 name,
-# 5 initializer, 11 input, 12 output.
+# Field numbers of onnx.proto: ModelProto 7 graph, 8 opset_import, 14 metadata_props; GraphProto 1 node,
+# 2 name, 5 initializer, 11 input, 12 output.
 _MODEL_HEAD = ModelProto(ir_version=IR_VERSION, producer_name="onnx-bench").SerializeToString()
 _GRAPH_NAME = field(2, b"graph")
 _OPSET_IMPORT = field(8, onnx.helper.make_opsetid("", OPSET).SerializeToString())

@@ -6,9 +6,9 @@ concatenates; edges from the cell's input, and only those, are 1×1 convolutions
 and followed by batch norm and ReLU; padding is TensorFlow's SAME.
 
 The benchmark has no string for a cell. Here it is its vertices in order, each as `operation:incoming`, where
-vertex 0 is the input: `conv3x3-bn-relu:0 maxpool3x3:0,1 output:1,2`. Weights are called after cell and vertex:
-`cells.8.v2.conv.weight`, `cells.8.v2.bn.bias`; those of an edge from the cell's input `cells.8.v2.proj.…`, or
-`cells.8.out.proj.…` where it leads to the output.
+vertex 0 is the input: `conv3x3-bn-relu:0 maxpool3x3:0,1 output:1,2`. Weights are called after
+cell and vertex: `cells.8.v2.conv.weight`, `cells.8.v2.bn.bias`; those of an edge from the cell's input
+`cells.8.v2.proj.…`, or `cells.8.out.proj.…` where it leads to the output.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class NASBench101(Space):
                     if truncated not in layouts:
                         layouts[truncated] = _wire(cell, channels, shape)
                     layout, slots = layouts[truncated]
-                    piece = layout.cell([_part(kind, shape, channels[a], channels[b]) for kind, a, b in slots])
+                    piece = layout.cell(
+                        [_part(kind, shape, channels[a], channels[b]) for kind, a, b in slots]
+                    )
                 border += 1
                 marks = {
                     _PREFIX.encode(): f"cells.{stack * _CELLS_PER_STACK + module}.".encode(),
@@ -125,7 +127,9 @@ def parse(architecture: str) -> Cell:
     for vertex, text in enumerate(architecture.split(" "), 1):
         operation, colon, sources = text.partition(":")
         if operation not in OPERATIONS and operation != _OUTPUT:
-            raise refuse(position, f"an operation is expected here, one of {', '.join(OPERATIONS)}, or 'output'")
+            raise refuse(
+                position, f"an operation is expected here, one of {', '.join(OPERATIONS)}, or 'output'"
+            )
         if operations and operations[-1] == _OUTPUT:
             raise refuse(position, "nothing may follow 'output'")
         if not colon:
@@ -136,7 +140,9 @@ def parse(architecture: str) -> Cell:
         for number in sources.split(","):
             # isdecimal alone would let other scripts' digits pass
             if not (number.isascii() and number.isdecimal() and len(number) == 1 and int(number) < vertex):
-                raise refuse(position, f"vertex {vertex} reads vertices 0 to {vertex - 1}, separated by commas")
+                raise refuse(
+                    position, f"vertex {vertex} reads vertices 0 to {vertex - 1}, separated by commas"
+                )
             if numbers and int(number) <= numbers[-1]:
                 raise refuse(position, "incoming vertices are listed once, in ascending order")
             numbers.append(int(number))
@@ -150,15 +156,17 @@ def parse(architecture: str) -> Cell:
     if cell is None:
         raise refuse(len(architecture), "no path leads from the input to the output")
     if cell.num_edges > MAX_EDGES:
-        raise refuse(len(architecture), f"the cell has {cell.num_edges} edges, at most {MAX_EDGES} are allowed")
+        raise refuse(
+            len(architecture), f"the cell has {cell.num_edges} edges, at most {MAX_EDGES} are allowed"
+        )
     return cell
 
 
 def vertex_channels(cell: Cell, out_channels: int) -> list[int]:
     """Return the number of channels that each vertex makes, vertex 0 not yet known.
 
-    The output's channels are shared by the interior vertices that flow into it, the first ones taking one more
-    where the division leaves a rest; any other vertex has as many as the widest vertex that it flows into.
+    The output's channels are shared by the interior vertices that flow into it, the first ones taking one
+    more where the division leaves a rest; any other vertex has as many as the widest that it flows into.
     """
     last = len(cell.inputs)
     channels = [0] * (last + 1)

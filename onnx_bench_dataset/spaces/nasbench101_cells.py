@@ -154,7 +154,8 @@ def _first_of_each_class(matrices: NDArray[np.bool_], labels: NDArray[np.int64])
         colours = _first_colours(adjacency, labels)
         for _ in range(part.shape[1]):
             colours = _refined(adjacency, colours)
-        return _mix(colours).sum(axis=2, dtype=np.uint64).ravel()
+        totals: _Words = _mix(colours).sum(axis=2, dtype=np.uint64).ravel()
+        return totals
 
     step = max(1, _GRAPHS_AT_ONCE // len(labels))
     _, first = np.unique(np.concatenate(_in_parts(fingerprints, step, matrices)), return_index=True)
@@ -202,9 +203,7 @@ def _hashes(matrices: NDArray[np.bool_], labels: NDArray[np.int64]) -> list[str]
     # `identity` is the same refinement in 64-bit words, so that equal colours are hashed once.
     identity = _first_colours(adjacency, labels[:, None])[:, 0]
     _, first, inverse = np.unique(identity, return_index=True, return_inverse=True)
-    start = [
-        _md5(str((int(out_degree.flat[i]), int(in_degree.flat[i]), int(labels.flat[i])))) for i in first
-    ]
+    start = [_md5(str((int(out_degree.flat[i]), int(in_degree.flat[i]), int(labels.flat[i])))) for i in first]
     colours = np.array(start, dtype="S32")[inverse.reshape(identity.shape)]
     neighbours = [_neighbours(matrices.transpose(0, 2, 1)), _neighbours(matrices)]
     for _ in range(count):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from onnx_bench_dataset.errors import ArchitectureError, ShapeError
 from onnx_bench_dataset.graphs.build import GraphBuilder
-from onnx_bench_dataset.graphs.parts import Cell, Chain, Layout, Network, Part, Shape, Sketch
+from onnx_bench_dataset.graphs.parts import Chain, Layout, Network, Part, Shape, Sketch
 from onnx_bench_dataset.spaces.classifier import classifier
 from onnx_bench_dataset.spaces.space import Space, checked_shape
 
@@ -51,7 +51,7 @@ class NASBench201(Space):
     ) -> Network:
         """Return the network of an architecture; height and width must be divisible by 4."""
         edges = parse(architecture)
-        batch, channels, height, width = checked_shape(input_shape, num_classes)
+        batch, _, height, width = checked_shape(input_shape, num_classes)
         if height % 4 or width % 4:
             raise ShapeError(
                 f"NAS-Bench-201 halves the image twice: {height}×{width} is not divisible by 4 both ways"
@@ -60,18 +60,17 @@ class NASBench201(Space):
         chain.add(_stem(input_shape), "stem.", _border(0))
         shape: Shape = (batch, _STEM_CHANNELS, height, width)
         wirings = {digits: _wire(edges, shape, digits) for digits in (1, 2)}
-        index = 0
         for stage in range(_STAGES):
+            first = stage * (_CELLS_PER_STAGE + 1)
             if stage:
                 block = _residual_block(shape)
-                chain.add(block, f"cells.{index}.", _border(index + 1))
+                chain.add(block, f"cells.{first - 1}.", _border(first))
                 shape = block.output_shape
-                index += 1
             cells = {
                 digits: layout.cell([_part(operation, shape) for operation in operations])
                 for digits, (layout, operations) in wirings.items()
             }
-            for index in range(index, index + _CELLS_PER_STAGE):
+            for index in range(first, first + _CELLS_PER_STAGE):
                 number = str(index).encode()
                 marks = {
                     b"cells." + b"#" * len(number): b"cells." + number,
@@ -79,7 +78,6 @@ class NASBench201(Space):
                     _TARGET.encode(): _border(index + 1).encode(),
                 }
                 chain.add_cell(cells[len(number)], marks, _border(index + 1))
-            index += 1
         chain.add(_last_activation(shape), "lastact.", "lastact")
         chain.add(classifier(shape, num_classes), "", "output")
         return chain.finish((batch, num_classes), self.metadata(architecture, name))
@@ -189,7 +187,9 @@ def _wire(operations: Sequence[str], shape: Shape, digits: int) -> tuple[Layout,
             elif not terms[source]:
                 continue
             elif operation == "avg_pool_3x3":
-                found.append(_Term(f"{operation}({formula})", apply(operation, value(source), f"layers.{layer}")))
+                found.append(
+                    _Term(f"{operation}({formula})", apply(operation, value(source), f"layers.{layer}"))
+                )
             elif source in passing:
                 found += terms[source]
             else:

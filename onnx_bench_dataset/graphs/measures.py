@@ -1,0 +1,131 @@
+"""How large a network is: nodes, parameters, multiply-accumulates, depth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from onnx import ModelProto
+
+from onnx_bench_dataset.errors import UnsupportedModelError
+from onnx_bench_dataset.graphs.graph import DEFAULT_DOMAIN, Graph, Node
+from onnx_bench_dataset.graphs.shapes import infer_types, tensor_type
+from onnx_bench_dataset.graphs.weights import tensor_roles
+
+
+class Measures(NamedTuple):
+    """Sizes of one graph as it is stored, batch size and dead nodes included."""
+
+    num_nodes: int
+    num_params: int
+    """Elements of the learned tensors; running statistics are not learned, a shared tensor counts once."""
+    macs: int
+    """Multiply-accumulates of Conv, ConvTranspose, Gemm and MatMul for one run."""
+    depth: int
+    """Nodes on the longest path from a data input to an output."""
+
+
+def measures(model: ModelProto) -> Measures:
+    """Measure a model.
+
+    Raises:
+        UnsupportedModelError: the model is broken, or a shape that the multiply-accumulates need is dynamic.
+
+    Examples:
+        >>> from onnx_bench_dataset.graphs.build import GraphBuilder
+        >>> g = GraphBuilder((1, 3, 8, 8))
+        >>> x = g.op("Conv", g.input, g.weight("conv.weight", 4, 3, 1, 1), name="conv")
+        >>> measures(g.model(g.op("Relu", x, name="relu")))
+        Measures(num_nodes=2, num_params=12, macs=768, depth=2)
+    """
+    graph = Graph.from_model(model)
+    sizes, roles = _Sizes(graph), tensor_roles(graph)
+    return Measures(
+        num_nodes=len(graph.nodes),
+        num_params=sum(math.prod(sizes.of(name)) for name in roles.parameters),
+        macs=sum(_macs(sizes, node) for node in graph.nodes),
+        depth=_depth(graph, roles.data),
+    )
+
+
+class _Sizes:
+    """The static shapes of a graph, as declared, or inferred where a declaration is missing."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._declared = {
+            name: known
+            for values in (graph.values, graph.outputs, graph.inputs)
+            for name, value in values.items()
+            if (known := tensor_type(value.type).sizes) is not None
+        }
+        self._declared.update((name, tuple(tensor.dims)) for name, tensor in graph.initializers.items())
+        self._inferred = False
+
+    def of(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a value.
+
+        Raises:
+            KeyError: the shape is dynamic.
+        """
+        if name not in self._declared and not self._inferred:
+            self._inferred = True
+            for inferred, declared in infer_types(self._graph, strict=True).items():
+                sizes = tensor_type(declared).sizes
+                if sizes is not None:
+                    self._declared.setdefault(inferred, sizes)
+        return self._declared[name]
+
+
+def _macs(sizes: _Sizes, node: Node) -> int:
+    count = _MACS.get(node.op) if node.domain == DEFAULT_DOMAIN else None
+    if count is None:
+        return 0
+    try:
+        return count(sizes, node)
+    except KeyError as error:
+        raise UnsupportedModelError(
+            f"cannot count the operations of the {node.op} that makes {node.outputs[0]!r}: "
+            f"the shape of {error.args[0]!r} is dynamic; export the model with a fixed input shape"
+        ) from None
+    except IndexError:
+        raise UnsupportedModelError(f"the {node.op} that makes {node.outputs[0]!r} is broken") from None
+
+
+def _conv(sizes: _Sizes, node: Node) -> int:
+    """Each element of the output is a sum over the window and the input channels of its group."""
+    return math.prod(sizes.of(node.outputs[0])) * math.prod(sizes.of(node.inputs[1])[1:])
+
+
+def _conv_transpose(sizes: _Sizes, node: Node) -> int:
+    """Each element of the input is spread over the window and the output channels of its group."""
+    return math.prod(sizes.of(node.inputs[0])) * math.prod(sizes.of(node.inputs[1])[1:])
+
+
+def _gemm(sizes: _Sizes, node: Node) -> int:
+    summed = 0 if node.attribute("transA", 0) else 1
+    return math.prod(sizes.of(node.outputs[0])) * sizes.of(node.inputs[0])[summed]
+
+
+def _matmul(sizes: _Sizes, node: Node) -> int:
+    return math.prod(sizes.of(node.outputs[0])) * sizes.of(node.inputs[0])[-1]
+
+
+_MACS: Mapping[str, Callable[[_Sizes, Node], int]] = {
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+}
+
+
+def _depth(graph: Graph, data: list[str]) -> int:
+    """Return the number of nodes on the longest path from a data input to an output."""
+    depth = dict.fromkeys(data, 0)
+    for node in graph.reachable():
+        below = [depth[name] for name in node.inputs if name in depth]
+        if below:
+            here = max(below) + 1
+            depth.update((name, here) for name in node.outputs if name)
+    return max((depth[name] for name in graph.outputs if name in depth), default=0)
