@@ -128,7 +128,7 @@ def test_sampling_is_reproducible_and_without_repetition():
 
 
 def terms_of(architecture):
-    """What the cell computes: a sum of terms (operation, which convolution, terms it reads); skips spliced."""
+    """The sum that the cell computes, of terms (operation, which convolution, terms it reads)."""
     operations = parse(architecture)
     nodes = [[("x",)]]
     for target in (1, 2, 3):
@@ -152,7 +152,10 @@ def convolutions(terms):
 
 
 def written(terms, number):
-    parts = ["x" if term == ("x",) else f"{term[0]}{number.get(term[1], '')}({written(term[2], number)})" for term in terms]
+    parts = [
+        "x" if term == ("x",) else f"{term[0]}{number.get(term[1], '')}({written(term[2], number)})"
+        for term in terms
+    ]
     return "+".join(sorted(parts))
 
 
@@ -160,7 +163,9 @@ def function_of(architecture):
     """The function's name, whatever the numbers of nodes and edges: the least over all numberings."""
     terms = terms_of(architecture)
     layers = sorted(convolutions(terms))
-    return min(written(terms, dict(zip(layers, order, strict=True))) for order in permutations(range(len(layers))))
+    return min(
+        written(terms, dict(zip(layers, order, strict=True))) for order in permutations(range(len(layers)))
+    )
 
 
 def test_graphs_are_equal_exactly_where_the_functions_are():

@@ -1,0 +1,180 @@
+"""The NAS-Bench-101 network in PyTorch: what the ONNX graphs of the space are checked against.
+
+Written from the facts of the published TensorFlow code (google-research/nasbench) and sharing nothing with
+the package under test, so that a mistake has to be made twice to go unseen.
+
+Facts worth knowing when reading it:
+
+* An interior vertex adds its inputs; the output vertex concatenates them. What comes from the cell's input
+  first goes through a 1x1 convolution, batch norm and ReLU, and is added even at the output.
+* The channels of a cell are shared out among the vertices that feed its output. A remainder goes to the
+  first of them, one channel each, so a vertex can have one channel more than the one it feeds: the last
+  channel is then dropped.
+* TensorFlow's SAME padding puts the odd row and column at the end, and no padding ever wins a max pool.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections import OrderedDict
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+STACKS = 3
+MODULES_PER_STACK = 3
+STEM_CHANNELS = 128
+# TensorFlow's momentum, 0.997, is the share that is kept; PyTorch's is the share that is replaced.
+MOMENTUM = 1 - 0.997
+KERNEL_SIZES = {"conv3x3-bn-relu": 3, "conv1x1-bn-relu": 1}
+
+
+def parse(architecture: str) -> tuple[list[str], list[list[int]]]:
+    """Return the operation and the incoming vertices of every vertex after the input, the output last."""
+    operations, sources = [], []
+    for vertex in architecture.split(" "):
+        operation, _, incoming = vertex.partition(":")
+        operations.append(operation)
+        sources.append([int(source) for source in incoming.split(",")])
+    return operations, sources
+
+
+def vertex_channels(sources: list[list[int]], channels: int) -> dict[int, int]:
+    """Return the channels of every interior vertex of a cell that has `channels` output channels."""
+    output = len(sources)
+    feeding_output = sorted(source for source in sources[-1] if source != 0)
+    widths: dict[int, int] = {}
+    for position, vertex in enumerate(feeding_output):
+        share, remainder = divmod(channels, len(feeding_output))
+        widths[vertex] = share + (position < remainder)
+    for vertex in range(output - 1, 0, -1):
+        if vertex not in widths:
+            fed = [later for later in range(vertex + 1, output) if vertex in sources[later - 1]]
+            widths[vertex] = max(widths[later] for later in fed)
+    return widths
+
+
+class ConvBatchNormRelu(nn.Module):
+    """Convolution without bias, batch norm, ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels_out, kernel_size, padding=kernel_size // 2, bias=False)
+        self.bn = nn.BatchNorm2d(channels_out, eps=1e-5, momentum=MOMENTUM)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return functional.relu(self.bn(self.conv(images)))
+
+
+class Cell(nn.Module):
+    """One module of the network: the searched graph, with weights of its own."""
+
+    def __init__(self, architecture: str, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        operations, self.sources = parse(architecture)
+        self.widths = vertex_channels(self.sources, channels_out)
+        for vertex, (operation, incoming) in enumerate(zip(operations, self.sources, strict=True), start=1):
+            is_output = vertex == len(operations)
+            width = channels_out if is_output else self.widths[vertex]
+            if is_output:
+                layer: nn.Module = nn.Module()
+            elif operation == "maxpool3x3":
+                layer = nn.MaxPool2d(3, stride=1, padding=1)
+            else:
+                layer = ConvBatchNormRelu(width, width, KERNEL_SIZES[operation])
+            if 0 in incoming:
+                layer.projection = ConvBatchNormRelu(channels_in, width, 1)
+            self.add_module("output" if is_output else f"vertex_{vertex}", layer)
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = [images]
+        for vertex, incoming in enumerate(self.sources[:-1], start=1):
+            layer = self.get_submodule(f"vertex_{vertex}")
+            width = self.widths[vertex]
+            parts = [
+                values[source][:, :width] if self.widths[source] > width else values[source]
+                for source in incoming
+                if source != 0
+            ]
+            if 0 in incoming:
+                parts.append(layer.projection(images))
+            values.append(layer(functools.reduce(operator.add, parts)))
+        joined = [values[source] for source in sorted(self.sources[-1]) if source != 0]
+        parts = [torch.cat(joined, dim=1) if len(joined) > 1 else joined[0]] if joined else []
+        if 0 in self.sources[-1]:
+            parts.append(self.output.projection(images))
+        return functools.reduce(operator.add, parts)
+
+
+class Network(nn.Module):
+    """Stem, three stacks of three cells with a max pool between stacks, global average pool, classifier."""
+
+    def __init__(self, architecture: str, num_classes: int = 10, image_channels: int = 3) -> None:
+        super().__init__()
+        self.stem = ConvBatchNormRelu(image_channels, STEM_CHANNELS, 3)
+        channels = STEM_CHANNELS
+        for stack in range(STACKS):
+            cells = OrderedDict()
+            for module in range(MODULES_PER_STACK):
+                channels_in = channels // 2 if stack > 0 and module == 0 else channels
+                cells[f"module{module}"] = Cell(architecture, channels_in, channels)
+            self.add_module(f"stack{stack}", nn.Sequential(cells))
+            channels *= 2
+        # An odd last row or column is pooled by itself.
+        self.halve = nn.MaxPool2d(2, stride=2, ceil_mode=True)
+        self.classifier = nn.Linear(channels // 2, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = self.stack0(self.stem(images))
+        values = self.stack1(self.halve(values))
+        values = self.stack2(self.halve(values))
+        return self.classifier(values.mean(dim=(2, 3)))
+
+
+def network(architecture: str, seed: int, num_classes: int = 10, image_channels: int = 3) -> Network:
+    """Return the network in inference mode with random weights, of which each one shows in the output.
+
+    The running statistics are those of a small random batch, so that no layer drowns the others however
+    deep the network is, and are then moved by chance, so that no two channels are alike.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        made = Network(architecture, num_classes, image_channels)
+        norms = [module for module in made.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.normal_(0, 0.5)
+            # Without a momentum, the statistics of the one batch are kept as they are.
+            norm.momentum = None
+        made.train()(torch.randn(4, image_channels, 8, 8))
+        for norm in norms:
+            norm.momentum = MOMENTUM
+            deviation = norm.running_var.sqrt()
+            norm.running_mean += 0.3 * deviation * torch.randn_like(deviation)
+            norm.running_var.add_(0.01).mul_(torch.empty_like(deviation).uniform_(0.5, 2))
+    return made.eval()
+
+
+def weights(module: nn.Module) -> dict[str, np.ndarray]:
+    """Return the weights and running statistics by their state_dict names, without the batch counters."""
+    return {
+        name: tensor.numpy()
+        for name, tensor in module.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def num_trainable(module: nn.Module) -> int:
+    """Return the number of learnable parameters, as the benchmark counts them."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
+    """Return the largest difference between two outputs, relative to the largest value expected."""
+    assert expected.shape == found.shape
+    assert np.isfinite(expected).all()
+    assert np.isfinite(found).all()
+    return float(np.abs(expected - found).max() / np.abs(expected).max())
