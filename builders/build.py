@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -95,11 +94,10 @@ def _build_space(
     *,
     executor: Executor,
     workers: int,
-    limit: int | None,
     progress: Progress,
 ) -> tuple[SpaceRecord, str]:
     space = benchmark.space
-    key = _key(sources, limit)
+    key = _key(rows)
     previous = place.previous.get(space)
     if previous is not None and previous.key == key and (kept := place.keep(space)):
         return kept, "unchanged"
@@ -160,15 +158,12 @@ def _write_catalog(folder: Path, task: _CatalogTask) -> shards.ShardRecord:
     return shards.write_catalog(folder, *task)
 
 
-def _key(sources: Sources, limit: int | None) -> str:
-    """Return a digest of all that the shards of a space depend on."""
-    parts = {
-        "sources": [[source.path, source.sha256] for source in sources.used],
-        "limit": limit,
-        "code": _code_digest(),
-        "pyarrow": pyarrow.__version__,
-    }
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def _key(rows: Sequence[LabelledArchitecture]) -> str:
+    """Return a digest of all that the shards of a space depend on: labelled architectures, code, writer."""
+    digest = hashlib.sha256(f"{_code_digest()} pyarrow {pyarrow.__version__}".encode())
+    for row in rows:
+        digest.update(repr(row).encode())
+    return digest.hexdigest()
 
 
 def _code_digest() -> str:

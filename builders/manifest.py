@@ -23,7 +23,7 @@ _FORMAT = "onnx-bench folder 1"
 class SpaceRecord:
     """What a folder holds of a space, and from what it was made.
 
-    `key` changes whenever the shards could: with the sources, the code and the options of the build.
+    `key` changes whenever the shards could: with the labels and with the code.
     """
 
     key: str

@@ -31,6 +31,7 @@ TEMPORARY = ".tmp-"
 
 _REPETITIVE = ("space", "dataset", "label", *(f"metrics.list.element.{field.name}" for field in METRIC))
 _LONG = ("onnx",)
+_LARGEST_PAGE = 16 << 20  # bytes before compression
 
 
 class ShardRecord(NamedTuple):
@@ -175,15 +176,20 @@ def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
 def writer_options(schema: pa.Schema) -> dict[str, Any]:
     """Return how shards are written, as arguments of `pyarrow.parquet.ParquetWriter`.
 
-    Graphs resemble their neighbours, so large pages and a higher compression level pay; content-defined
-    chunking keeps unchanged parts of a changed shard equal, which the Hub then does not store again.
+    Graphs resemble their neighbours, so large pages and a high compression level pay. Content-defined
+    chunking keeps the unchanged parts of a changed shard equal, which the Hub then does not store again.
     """
     names = set(schema.names)
     return {
         "compression": "zstd",
-        "compression_level": 12,
+        "compression_level": 11,
         "use_dictionary": [name for name in _REPETITIVE if name.partition(".")[0] in names],
         "write_statistics": [name for name in schema.names if name not in _LONG],
         "write_page_index": True,
-        "use_content_defined_chunking": True,
+        "data_page_size": _LARGEST_PAGE,
+        "use_content_defined_chunking": {
+            "min_chunk_size": _LARGEST_PAGE // 4,
+            "max_chunk_size": _LARGEST_PAGE,
+            "norm_level": 0,
+        },
     }

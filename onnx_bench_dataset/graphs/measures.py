@@ -10,7 +10,9 @@ from onnx import ModelProto
 
 from onnx_bench_dataset.errors import UnsupportedModelError
 from onnx_bench_dataset.graphs.graph import DEFAULT_DOMAIN, Graph, Node
-from onnx_bench_dataset.graphs.shapes import infer_types, tensor_type
+from onnx_bench_dataset.graphs.inference import ValueTypes, infer_types
+from onnx_bench_dataset.graphs.shapes import tensor_type
+from onnx_bench_dataset.graphs.simplify import folded_types
 from onnx_bench_dataset.graphs.weights import tensor_roles
 
 
@@ -62,6 +64,7 @@ class _Sizes:
         }
         self._declared.update((name, tuple(tensor.dims)) for name, tensor in graph.initializers.items())
         self._inferred = False
+        self._folded: ValueTypes | None = None
 
     def of(self, name: str) -> tuple[int, ...]:
         """Return the shape of a value.
@@ -75,7 +78,16 @@ class _Sizes:
                 sizes = tensor_type(declared).sizes
                 if sizes is not None:
                     self._declared.setdefault(inferred, sizes)
-        return self._declared[name]
+        return self._declared[name] if name in self._declared else self._follow(name)
+
+    def _follow(self, name: str) -> tuple[int, ...]:
+        """Look for a shape that depends on computed numbers."""
+        if self._folded is None:
+            self._folded = folded_types(self._graph)
+        sizes = self._folded.of(name).sizes
+        if sizes is None:
+            raise KeyError(name)
+        return sizes
 
 
 def _macs(sizes: _Sizes, node: Node) -> int:

@@ -53,7 +53,9 @@ def test_shared_weight_counts_once_and_statistics_not_at_all() -> None:
     assert measures(tiny(body, inputs)).num_params == 16 + 8
 
 
-@pytest.mark.parametrize("name", ["resnet", "mobilenet", "densenet", "unet", "squeeze_excite"])
+@pytest.mark.parametrize(
+    "name", ["resnet", "mobilenet", "densenet", "unet", "dilated_grouped", "squeeze_excite"]
+)
 def test_parameters_are_those_of_the_module(name: str) -> None:
     model = exported(name, Export("script", 17, False))
     assert measures(model).num_params == sum(parameter.numel() for parameter in build(name).parameters())

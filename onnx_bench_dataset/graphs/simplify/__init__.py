@@ -30,17 +30,19 @@ parameters (`weights.PARAMETER_SLOTS`) can only be told from data when it is an 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import onnx
 from onnx import ModelProto
 
 from onnx_bench_dataset.errors import UnsupportedModelError
 from onnx_bench_dataset.graphs.graph import DEFAULT_DOMAIN, Graph, Node
+from onnx_bench_dataset.graphs.inference import ValueTypes
 from onnx_bench_dataset.graphs.simplify import affine, constants, fusions
 from onnx_bench_dataset.graphs.simplify.duplicates import Duplicates
 from onnx_bench_dataset.graphs.simplify.no_ops import NO_OPS, remove_no_op
-from onnx_bench_dataset.graphs.simplify.rewriter import Rewriter, Rule
+from onnx_bench_dataset.graphs.simplify.rewriter import Preparation, Rewriter, Rule
 from onnx_bench_dataset.graphs.weights import VIEWS
 
 __all__ = ["simplify", "simplify_graph"]
@@ -73,12 +75,36 @@ def simplify_graph(graph: Graph) -> Graph:
     Raises:
         UnsupportedModelError: the graph is broken.
     """
+    return _rewrite(graph, constants.share_constants, _Rules).graph
+
+
+def folded_types(graph: Graph) -> ValueTypes:
+    """Return the types of all values, shapes that follow from computed numbers included; change nothing.
+
+    Raises:
+        UnsupportedModelError: the graph is broken.
+    """
+    copy = replace(
+        graph,
+        nodes=[
+            replace(n, inputs=[*n.inputs], outputs=[*n.outputs], attributes={**n.attributes})
+            for n in graph.nodes
+        ],
+        inputs={**graph.inputs},
+        initializers={**graph.initializers},
+        values={**graph.values},
+    )
+    return _rewrite(copy, lambda graph: False, lambda graph: _fold).types
+
+
+def _rewrite(graph: Graph, prepare: Preparation, rules: Callable[[Rewriter], Rule]) -> Rewriter:
     try:
         rewriter = Rewriter(graph)
-        return rewriter.apply(constants.share_constants, _Rules(rewriter))
+        rewriter.apply(prepare, rules(rewriter))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         _check(graph, error)
         raise
+    return rewriter
 
 
 def _check(graph: Graph, error: Exception) -> None:
@@ -117,7 +143,23 @@ def _rules(op: str) -> tuple[Rule, ...]:
     return (*fold, *no_op, *fold_view, *_BY_OPERATION.get(op, ()))
 
 
+_FOLDING = frozenset(
+    {
+        constants.constant_to_initializer,
+        constants.fold,
+        constants.fold_shape,
+        constants.fold_size_of_dimension,
+        constants.fold_type,
+    }
+)
+
 _RULES = {op: _rules(op) for op in {*constants.FOLDABLE, *VIEWS, *NO_OPS, *_BY_OPERATION}}
+
+
+def _fold(graph: Rewriter, node: Node) -> bool:
+    """Apply rules 1 to 4."""
+    rules = _RULES.get(node.op, ()) if node.domain == DEFAULT_DOMAIN else ()
+    return any(rule(graph, node) for rule in rules if rule in _FOLDING)
 
 
 class _Rules:

@@ -12,7 +12,8 @@ from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
 from onnx_bench_dataset.graphs.graph import Node
-from onnx_bench_dataset.graphs.shapes import node_proto, static
+from onnx_bench_dataset.graphs.inference import node_proto
+from onnx_bench_dataset.graphs.shapes import static
 from onnx_bench_dataset.graphs.simplify.rewriter import Rewriter
 from onnx_bench_dataset.graphs.simplify.tensors import Array
 from onnx_bench_dataset.graphs.weights import FLOATS, PARAMETER_SLOTS

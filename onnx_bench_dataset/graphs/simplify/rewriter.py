@@ -18,7 +18,7 @@ import onnx
 from onnx import TensorProto
 
 from onnx_bench_dataset.graphs.graph import DEFAULT_DOMAIN, Graph, Node
-from onnx_bench_dataset.graphs.shapes import LARGE, ValueTypes
+from onnx_bench_dataset.graphs.inference import LARGE, ValueTypes
 from onnx_bench_dataset.graphs.simplify.tensors import Array, Weight, to_array
 from onnx_bench_dataset.graphs.weights import weight_inputs
 
@@ -72,6 +72,7 @@ class Rewriter:
         while changed:
             graph = self._finish()
             self._find_weights()
+            self.types.start_over()
             changed = prepare(self)
             self._queue = deque(graph.nodes)
             self._queued = set(map(id, graph.nodes))

@@ -1,0 +1,132 @@
+"""`verify` passes what was built and finds every kind of damage, without trusting the build."""
+
+import json
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from building import build
+from onnx import ModelProto, NodeProto
+
+from builders import manifest
+from builders.labels import no_progress
+from builders.shards import record
+from builders.verify import failed_checks, verify
+from onnx_bench_dataset.errors import BuildError
+
+
+@pytest.fixture(scope="module")
+def built(published, tmp_path_factory):
+    out = tmp_path_factory.mktemp("verified") / "onnx-bench"
+    status, printed = build(out, published, limit=120)
+    assert status == 0, printed
+    return out
+
+
+@pytest.fixture
+def folder(built, tmp_path):
+    return shutil.copytree(built, tmp_path / "onnx-bench")
+
+
+def failures(folder):
+    return failed_checks(list(verify(folder, 1, no_progress).values()))
+
+
+def change(folder, alter, *, honest=True):
+    """Rewrite the first shard with altered rows; an honest manifest knows the new file."""
+    known = manifest.read(folder)
+    shard = known["nasbench201"].shards[0]
+    table = pq.read_table(folder / shard.path)
+    rows = table.to_pylist()
+    alter(rows)
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / shard.path)
+    if honest:
+        content = json.loads((folder / manifest.FILE).read_text())
+        content["spaces"]["nasbench201"]["shards"][0] = list(record(folder, shard.path))
+        (folder / manifest.FILE).write_text(json.dumps(content))
+
+
+def altered_graph(alter):
+    def change_row(rows):
+        model = ModelProto.FromString(rows[3]["onnx"])
+        alter(model)
+        rows[3]["onnx"] = model.SerializeToString()
+
+    return change_row
+
+
+def first_relu(model):
+    return next(node for node in model.graph.node if node.op_type == "Relu")
+
+
+def set_value(column, value):
+    def change_row(rows):
+        rows[3][column] = value
+
+    return change_row
+
+
+def test_a_good_folder_passes_and_every_row_is_read(folder):
+    reports = verify(folder, 2, no_progress)
+    assert reports["nasbench201"].rows == 120
+    assert failed_checks(list(reports.values())) == []
+
+
+@pytest.mark.parametrize(
+    ("check", "alter"),
+    [
+        ("measures", set_value("num_params", 1)),
+        ("measures", set_value("macs", 1)),
+        ("measures", set_value("num_nodes", 1)),
+        ("measures", set_value("depth", 1)),
+        ("hash", set_value("graph_hash", 32 * "0")),
+        ("ids", lambda rows: rows[3].update(id=rows[4]["id"])),
+        ("ids", set_value("space", "nasbench101")),
+        ("labels", set_value("accuracy", None)),
+        ("labels", set_value("accuracy", 100.5)),
+        ("labels", set_value("label", "guessed")),
+        ("catalog", set_value("accuracy", 12.5)),
+        ("checker", set_value("onnx", b"no graph")),
+        ("checker", altered_graph(lambda model: model.graph.node.pop())),
+        ("checker", altered_graph(lambda model: model.graph.node[0].ClearField("op_type"))),
+        ("metadata", altered_graph(lambda model: model.metadata_props.pop())),
+        ("hash", altered_graph(lambda model: first_relu(model).MergeFrom(NodeProto(op_type="Sigmoid")))),
+    ],
+)
+def test_every_damage_to_a_row_is_found(folder, check, alter):
+    change(folder, alter)
+    assert check in failures(folder)
+
+
+def test_a_shard_that_the_manifest_does_not_describe_is_found(folder):
+    change(folder, lambda rows: None, honest=False)
+    assert "files" in failures(folder)
+
+
+def test_missing_cut_and_strange_files_are_found(folder):
+    shards = manifest.read(folder)["nasbench201"].shards
+    (folder / shards[0].path).unlink()
+    assert "files" in failures(folder)
+    content = (folder / shards[1].path).read_bytes()
+    (folder / shards[1].path).write_bytes(content[: len(content) // 2])
+    (folder / "data" / "nasbench201" / "train-extra.parquet").write_bytes(content)
+    reports = verify(folder, 1, no_progress)
+    examples = "\n".join(reports["nasbench201"].examples["files"])
+    assert "is missing" in examples
+    assert reports["nasbench201"].failures["files"] >= 4
+
+
+def test_other_columns_are_found(folder):
+    shard = manifest.read(folder)["nasbench201"].shards[0]
+    table = pq.read_table(folder / shard.path)
+    pq.write_table(table.drop_columns(["depth"]), folder / shard.path)
+    assert "schema" in failures(folder)
+
+
+def test_a_folder_that_is_not_ours_is_refused(tmp_path):
+    with pytest.raises(BuildError, match="not a dataset folder"):
+        verify(tmp_path, 1, no_progress)
+    (tmp_path / manifest.FILE).write_text("{}")
+    with pytest.raises(BuildError, match="damaged"):
+        verify(tmp_path, 1, no_progress)

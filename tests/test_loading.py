@@ -1,0 +1,193 @@
+"""Loading: the local folder, its configs, rebuilt folders, graphs of rows, and clear errors."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+
+from builders import build, shards
+from builders.labels import LabelledArchitecture, Metric, no_progress
+from builders.registry import BENCHMARKS
+from onnx_bench_dataset import load_dataset, load_onnx, schema, spaces
+from onnx_bench_dataset.errors import LoadError, UnknownNameError
+from onnx_bench_dataset.graphs import graph_hash
+
+COUNTS = {"nasbench101": (6, 2), "nasbench201": (7, 3)}  # train, test
+
+
+def made(space, offset=0.0):
+    """Rows of a space with made-up labels."""
+    drawn = (
+        [
+            "output:0",
+            *(f"maxpool3x3:0 {'conv3x3-bn-relu:1 ' * count}output:{count + 1}" for count in range(4)),
+        ]
+        if space == "nasbench101"
+        else spaces.get(space).sample(5, 0)
+    )
+    train, test = COUNTS[space]
+    return [
+        LabelledArchitecture(
+            name=f"{index:05d}",
+            architecture=drawn[index % len(drawn)],
+            dataset="cifar10",
+            accuracy=80.0 + index + offset,
+            label="trained",
+            metrics=(Metric("cifar10", "test", "accuracy", 108, None, 80.0 + index + offset),),
+            num_params=None,
+            split="train" if index < train else "test",
+        )
+        for index in range(train + test)
+    ]
+
+
+def make_folder(out, offset=0.0):
+    """Build a small folder of two spaces, without published files."""
+    benchmarks = []
+    for space in COUNTS:
+        rows = made(space, offset)
+        declared = BENCHMARKS[space]
+        fields = {name: getattr(declared, name) for name in declared.__slots__}
+        benchmarks.append(type(declared)(**{**fields, "read": lambda *_, rows=rows: iter(rows)}))
+    build.build(benchmarks, out, sources=None, workers=1, limit=None, progress=no_progress)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder that holds `onnx-bench`, as a user's working folder does."""
+    home = tmp_path_factory.mktemp("home")
+    make_folder(home / "onnx-bench")
+    return home
+
+
+@pytest.fixture(autouse=True)
+def fresh(home, tmp_path, monkeypatch):
+    """Work in the user's folder with an empty cache of `datasets`."""
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("load", [load_dataset, datasets.load_dataset])
+def test_each_config_has_the_rows_that_it_says(load):
+    def rows(config, split):
+        return len(load("onnx-bench", config, split=split))
+
+    assert rows(None, "train") == rows("all", "train") == 13
+    assert rows("nasbench101", "test") == 2
+    assert rows("nasbench201", "train") == 7
+    assert (rows("zero-shot-nasbench201", "train"), rows("zero-shot-nasbench201", "test")) == (6, 3)
+    assert rows("catalog", "test") == 5
+
+
+def test_no_family_is_on_both_sides_of_a_zero_shot_config():
+    both = load_dataset("onnx-bench", "zero-shot-nasbench101")
+    assert set(both["train"]["space"]) == {"nasbench201"}
+    assert set(both["test"]["space"]) == {"nasbench101"}
+
+
+def test_streamed_rows_are_the_loaded_ones_and_have_the_declared_features():
+    loaded = load_dataset("onnx-bench", split="test")
+    streamed = load_dataset("onnx-bench", split="test", streaming=True)
+    assert list(streamed) == list(loaded)
+    assert loaded.features == schema.features()
+
+
+def test_columns_filters_and_slices_work():
+    few = load_dataset("onnx-bench", "nasbench201", split="train", columns=["id", "accuracy"])
+    assert few.column_names == ["id", "accuracy"]
+    good = load_dataset("onnx-bench", "nasbench201", split="train", filters=[("accuracy", ">", 83.0)])
+    assert min(good["accuracy"]) > 83
+    assert len(load_dataset("onnx-bench", split="train[:3]")) == 3
+
+
+def test_graphs_of_rows_parse_and_are_what_the_row_says():
+    for row in load_dataset("onnx-bench", split="train", streaming=True):
+        model = load_onnx(row)
+        assert graph_hash(model) == row["graph_hash"]
+        assert row["id"] in {entry.value for entry in model.metadata_props}
+
+
+def test_a_row_without_graph_says_what_to_do():
+    with pytest.raises(LoadError, match="other than 'catalog'"):
+        load_onnx(load_dataset("onnx-bench", "catalog", split="test")[0])
+    with pytest.raises(LoadError, match="with_format"):
+        load_onnx({"id": "nasbench201/00001", "onnx": b"\x3a\xff"})
+
+
+@pytest.mark.parametrize("load", [load_dataset, datasets.load_dataset])
+def test_a_rebuilt_folder_is_never_served_from_an_old_cache(load, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for offset in (0.0, 5.0, 0.0):
+        make_folder(tmp_path / "onnx-bench", offset)
+        assert load("onnx-bench", "nasbench201", split="test")["accuracy"][0] == 87.0 + offset
+        assert load("onnx-bench", "catalog", split="test")["accuracy"][-1] == 89.0 + offset
+
+
+def test_unknown_configs_and_splits_are_listed():
+    with pytest.raises(UnknownNameError, match="zero-shot-nasbench201"):
+        load_dataset("onnx-bench", "nasbench999")
+    with pytest.raises(UnknownNameError, match="train"):
+        load_dataset("onnx-bench", split="validation")
+
+
+def test_a_folder_with_a_cut_shard_is_refused(home, tmp_path):
+    copy = shutil.copytree(home / "onnx-bench", tmp_path / "onnx-bench")
+    shard = next(copy.rglob("data/*/*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(LoadError, match="missing or cut short"):
+        load_dataset(str(copy))
+    shard.unlink()
+    with pytest.raises(LoadError, match="missing or cut short"):
+        load_dataset(str(copy))
+
+
+def test_another_folder_of_that_name_is_refused(tmp_path):
+    (tmp_path / "onnx-bench").mkdir()
+    with pytest.raises(LoadError, match=r"without manifest\.json"):
+        load_dataset(str(tmp_path / "onnx-bench"))
+
+
+def test_without_a_folder_the_hub_is_asked(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, name, **rest: asked.append((path, name, rest)))
+    load_dataset("onnx-bench", "nasbench201", split="test", revision="v1.0.0")
+    load_dataset("someone/else")
+    assert asked == [
+        ("onnx-bench/onnx-bench", "nasbench201", {"split": "test", "revision": "v1.0.0"}),
+        ("someone/else", None, {}),
+    ]
+
+
+def test_the_loader_needs_nothing_that_only_the_builders_need(home):
+    program = """
+import sys
+sys.path = [path for path in sys.path if path]
+from onnx_bench_dataset import load_dataset
+print(len(list(load_dataset("onnx-bench", split="test", streaming=True))))
+assert not {"typer", "rich", "pooch", "onnxruntime", "builders"} & set(sys.modules)
+"""
+    environment = {**os.environ, "HF_DATASETS_CACHE": str(home / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "5"), done.stderr
+
+
+def test_shards_hold_what_the_rows_say(home):
+    assert shards.SHARD_ROWS % shards.ROW_GROUP_ROWS == 0
+    assert sorted(path.name for path in Path(home, "onnx-bench").iterdir()) == [
+        "README.md",
+        "catalog",
+        "data",
+        "manifest.json",
+    ]
