@@ -72,7 +72,6 @@ def build(
                 rows,
                 executor=executor,
                 workers=workers,
-                limit=limit,
                 progress=progress,
             )
             outcomes.append(Outcome(benchmark.space, record, reason, time.monotonic() - start))

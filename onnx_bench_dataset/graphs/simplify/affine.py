@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx_bench_dataset.graphs.graph import Node
 from onnx_bench_dataset.graphs.simplify.rewriter import Rewriter
 from onnx_bench_dataset.graphs.simplify.tensors import Weight
+from onnx_bench_dataset.graphs.weights import FLOATS
 
 Float64 = NDArray[np.float64]
 
@@ -140,8 +141,8 @@ def _layer(graph: Rewriter, node: Node) -> _Layer | None:
     weight, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else ""
     if not graph.is_fixed(weight) or (bias and not graph.is_fixed(bias)):
         return None
-    shape = graph.types.of(weight).sizes
-    channels = None if shape is None else _channels(graph, node, shape)
+    element_type, _, shape = graph.types.of(weight)
+    channels = None if shape is None or element_type not in FLOATS else _channels(graph, node, shape)
     if channels is None or not bias:
         return None if channels is None else _Layer(node, weight, "", channels)
     of_one_row = ((channels,), (1, channels), (1,), (1, 1), ())  # a Gemm broadcasts its bias

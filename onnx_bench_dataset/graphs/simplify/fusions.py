@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import TensorProto
 
 from onnx_bench_dataset.graphs.graph import DEFAULT_DOMAIN, Node
 from onnx_bench_dataset.graphs.simplify.rewriter import Rewriter
+from onnx_bench_dataset.graphs.weights import FLOATS
 
 RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 """Operations that change the shape of a tensor and nothing else."""
-
-_GEMM_TYPES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
 
 def linear_layer(graph: Rewriter, add: Node) -> bool:
@@ -30,7 +28,7 @@ def linear_layer(graph: Rewriter, add: Node) -> bool:
         columns = right[1]
         if not isinstance(columns, int) or shape not in ((columns,), (1, columns)):
             continue
-        if graph.types.of(bias).element_type not in _GEMM_TYPES:
+        if graph.types.of(bias).element_type not in FLOATS:
             continue
         product.op = "Gemm"
         graph.set_inputs(product, [*product.inputs, bias])
