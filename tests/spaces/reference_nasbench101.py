@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections import OrderedDict
 
 import numpy as np
 import torch
@@ -86,13 +85,13 @@ class Cell(nn.Module):
             else:
                 layer = ConvBatchNormRelu(width, width, KERNEL_SIZES[operation])
             if 0 in incoming:
-                layer.projection = ConvBatchNormRelu(channels_in, width, 1)
-            self.add_module("output" if is_output else f"vertex_{vertex}", layer)
+                layer.proj = ConvBatchNormRelu(channels_in, width, 1)
+            self.add_module("out" if is_output else f"v{vertex}", layer)
 
     def forward(self, images: Tensor) -> Tensor:
         values = [images]
         for vertex, incoming in enumerate(self.sources[:-1], start=1):
-            layer = self.get_submodule(f"vertex_{vertex}")
+            layer = self.get_submodule(f"v{vertex}")
             width = self.widths[vertex]
             parts = [
                 values[source][:, :width] if self.widths[source] > width else values[source]
@@ -100,12 +99,12 @@ class Cell(nn.Module):
                 if source != 0
             ]
             if 0 in incoming:
-                parts.append(layer.projection(images))
+                parts.append(layer.proj(images))
             values.append(layer(functools.reduce(operator.add, parts)))
         joined = [values[source] for source in sorted(self.sources[-1]) if source != 0]
         parts = [torch.cat(joined, dim=1) if len(joined) > 1 else joined[0]] if joined else []
         if 0 in self.sources[-1]:
-            parts.append(self.output.projection(images))
+            parts.append(self.out.proj(images))
         return functools.reduce(operator.add, parts)
 
 
@@ -115,22 +114,23 @@ class Network(nn.Module):
     def __init__(self, architecture: str, num_classes: int = 10, image_channels: int = 3) -> None:
         super().__init__()
         self.stem = ConvBatchNormRelu(image_channels, STEM_CHANNELS, 3)
+        self.cells = nn.ModuleList()
         channels = STEM_CHANNELS
         for stack in range(STACKS):
-            cells = OrderedDict()
             for module in range(MODULES_PER_STACK):
                 channels_in = channels // 2 if stack > 0 and module == 0 else channels
-                cells[f"module{module}"] = Cell(architecture, channels_in, channels)
-            self.add_module(f"stack{stack}", nn.Sequential(cells))
+                self.cells.append(Cell(architecture, channels_in, channels))
             channels *= 2
         # An odd last row or column is pooled by itself.
         self.halve = nn.MaxPool2d(2, stride=2, ceil_mode=True)
         self.classifier = nn.Linear(channels // 2, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        values = self.stack0(self.stem(images))
-        values = self.stack1(self.halve(values))
-        values = self.stack2(self.halve(values))
+        values = self.stem(images)
+        for number, cell in enumerate(self.cells):
+            if number in (MODULES_PER_STACK, 2 * MODULES_PER_STACK):
+                values = self.halve(values)
+            values = cell(values)
         return self.classifier(values.mean(dim=(2, 3)))
 
 
