@@ -32,6 +32,7 @@ TEMPORARY = ".tmp-"
 _REPETITIVE = ("space", "dataset", "label", *(f"metrics.list.element.{field.name}" for field in METRIC))
 _LONG = ("onnx",)
 _LARGEST_PAGE = 16 << 20  # bytes before compression
+_ROWS_AT_ONCE = 200
 
 
 class ShardRecord(NamedTuple):
@@ -103,8 +104,8 @@ def write_shard(folder: Path, task: ShardTask) -> ShardRecord:
     path = folder / task.path
     if not path.exists():
         rows = make_rows(task.space, task.rows)
-        tables = iter(lambda: _table(list(islice(rows, ROW_GROUP_ROWS))), None)
-        _write(path, SCHEMA, (table for table in tables if table is not None))
+        groups = range(0, len(task.rows), ROW_GROUP_ROWS)
+        _write(path, SCHEMA, (_table(islice(rows, ROW_GROUP_ROWS)) for _ in groups))
     return record(folder, task.path)
 
 
@@ -128,16 +129,21 @@ def record(folder: Path, path: str) -> ShardRecord:
     return ShardRecord(path, rows, len(content), hashlib.sha256(content).hexdigest())
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> pa.Table | None:
+def _table(rows: Iterator[dict[str, Any]]) -> pa.Table:
+    """Put rows into a table piece by piece, so that few graphs are held twice at a time."""
+    return pa.Table.from_batches(iter(lambda: _batch(list(islice(rows, _ROWS_AT_ONCE))), None), SCHEMA)
+
+
+def _batch(rows: Sequence[dict[str, Any]]) -> pa.RecordBatch | None:
     if not rows:
         return None
-    columns = {
-        column.name: _metrics([row["metrics"] for row in rows])
+    columns = [
+        _metrics([row["metrics"] for row in rows])
         if column.name == "metrics"
         else pa.array([row[column.name] for row in rows], column.type)
         for column in SCHEMA
-    }
-    return pa.Table.from_arrays(list(columns.values()), schema=SCHEMA)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
 def _metrics(rows: Sequence[Sequence[Metric]]) -> pa.ListArray:

@@ -81,6 +81,8 @@ class Graph:
             metadata={entry.key: entry.value for entry in model.metadata_props},
             name=proto.name,
         )
+        if len(graph.outputs) != len(proto.output):
+            raise UnsupportedModelError("two outputs of the graph have the same name")
         graph._check()
         return graph
 

@@ -1,9 +1,9 @@
 """What ONNX's shape inference says of the values in a graph, asked only when somebody needs to know.
 
-What inference proves comes before what the file declares about its inner values: a file may declare what it
-likes there and still run. ONNX's inference takes memory in proportion to the sizes that it meets when it
-follows computed numbers, and aborts the process on a Slice of a negative size (what a window larger than its
-input makes); so computed numbers are followed by folding constants, and every Slice is looked at by itself.
+What inference proves comes before what the file declares about inner values and outputs: a file may declare
+what it likes there and still run. ONNX's inference takes memory in proportion to the sizes that it meets when
+it follows computed numbers, and aborts the process on a Slice of a negative size (what a window larger than
+its input makes); so computed numbers are followed by folding constants, every Slice is looked at by itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _REJECTIONS = (
 
 
 def infer_types(graph: Graph, *, strict: bool = False) -> dict[str, TypeProto]:
-    """Infer the types of every value; declared types of inner values are not used.
+    """Infer the types of every value from the graph inputs and the initializers alone.
 
     Raises:
         UnsupportedModelError: a tensor has a negative size, or `strict` is set and the graph contradicts
@@ -67,7 +67,7 @@ def _infer_without_slices(graph: Graph, strict: bool) -> dict[str, TypeProto]:
         graph,
         nodes=[node for node in graph.nodes if node.op != "Slice"],
         inputs={**inputs, **large},
-        outputs={name: _plausible(value) for name, value in graph.outputs.items()},
+        outputs={name: _without_shape(value) for name, value in graph.outputs.items()},
         initializers={name: tensor for name, tensor in graph.initializers.items() if name not in large},
         values={},
     )
@@ -125,6 +125,13 @@ def _plausible(value: ValueInfoProto) -> ValueInfoProto:
         return value
     element_type, shape, _ = tensor_type(value.type)
     return onnx.helper.make_tensor_value_info(value.name, element_type, shape)
+
+
+def _without_shape(value: ValueInfoProto) -> ValueInfoProto:
+    """Let inference find out the shape of an output; a runtime does not mind a wrong declaration."""
+    if not value.type.HasField("tensor_type"):
+        return value
+    return onnx.helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, None)
 
 
 def _is_large(tensor: TensorProto) -> bool:

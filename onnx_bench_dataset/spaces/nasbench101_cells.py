@@ -30,7 +30,7 @@ MAX_EDGES = 9
 
 _INPUT_LABEL = -1
 _OUTPUT_LABEL = -2
-_GRAPHS_AT_ONCE = 40_000  # bounds the memory of the enumeration
+_GRAPHS_AT_ONCE = 10_000  # bounds the memory of the enumeration
 _Part = TypeVar("_Part")
 _Words = NDArray[np.uint64]
 _Bytes = NDArray[np.uint8]

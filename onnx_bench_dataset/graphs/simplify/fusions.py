@@ -178,7 +178,7 @@ def _merge_axes(graph: Rewriter, node: Node, first: Node) -> bool:
     grows = node.op == "Unsqueeze"
     rank = graph.types.of(node.outputs[0] if grows else first.inputs[0]).rank
     largest, middle = (outer, inner) if grows else (inner, outer)
-    if not largest or not middle or rank is None:
+    if not largest or not middle or not rank or not all(-rank <= axis < rank for axis in largest):
         return False
     taken = {axis % rank for axis in largest}
     free = [axis for axis in range(rank) if axis not in taken]
@@ -203,7 +203,7 @@ def kept_dimensions(graph: Rewriter, node: Node) -> bool:
         return False
     if min(*reduced, *restored) < 0:
         rank = graph.types.of(reduction.inputs[0]).rank
-        if rank is None:
+        if not rank:
             return False
         reduced, restored = ([axis % rank for axis in axes] for axes in (reduced, restored))
     if sorted(reduced) != sorted(restored):

@@ -87,7 +87,7 @@ def _pad(graph: Rewriter, node: Node) -> int | None:
         pads = node.attribute("pads", node.attribute("paddings"))
     else:
         pads = graph.integers(node.inputs[1]) if len(node.inputs) > 1 else None
-    return 0 if pads is not None and not any(pads) else None
+    return 0 if pads and not any(pads) else None
 
 
 def _slice(graph: Rewriter, node: Node) -> int | None:

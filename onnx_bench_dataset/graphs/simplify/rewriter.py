@@ -117,7 +117,9 @@ class Rewriter:
         if len(readers) != 1 or name in self.graph.outputs:
             return None
         (reader,) = readers.values()
-        return reader if len(self._slots(reader, name)) == 1 else None
+        narrow = len(reader.inputs) < WIDE
+        once = reader.inputs.count(name) == 1 if narrow else len(self._slots(reader, name)) == 1
+        return reader if once else None
 
     def _slots(self, node: Node, name: str) -> list[int]:
         """Return the positions at which a node reads a value."""
