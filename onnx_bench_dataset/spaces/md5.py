@@ -15,7 +15,7 @@ _SHIFTS = [(7, 12, 17, 22), (5, 9, 14, 20), (4, 11, 16, 23), (6, 10, 15, 21)]
 _CONSTANTS = [np.uint32(int(abs(math.sin(i + 1)) * 2**32)) for i in range(64)]
 _START = (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476)
 _WORD_ORDER = [(1, 0), (5, 1), (3, 5), (7, 0)]
-_CHUNK = 8192  # messages at a time: the working set stays in the processor's cache
+_CHUNK = 16384  # messages at a time: the working set stays in the processor's cache
 _Words = NDArray[np.uint32]
 
 
@@ -48,24 +48,34 @@ def _digests(words: _Words) -> _Words:
 
 
 def _compressed(state: list[_Words], words: _Words) -> list[_Words]:
-    a, b, c, d = state
+    """Mix 16 words into the state; buffers are reused, because fresh memory is what would cost most."""
+    a, b, c, d = (word.copy() for word in state)
+    mixed, rotated = np.empty_like(a), np.empty_like(a)
     for step in range(64):
         quarter = step // 16
         factor, offset = _WORD_ORDER[quarter]
         if quarter == 0:
-            mixed = d ^ (b & (c ^ d))
+            np.bitwise_xor(c, d, out=mixed)
+            np.bitwise_and(b, mixed, out=mixed)
+            np.bitwise_xor(d, mixed, out=mixed)
         elif quarter == 1:
-            mixed = c ^ (d & (b ^ c))
+            np.bitwise_xor(b, c, out=mixed)
+            np.bitwise_and(d, mixed, out=mixed)
+            np.bitwise_xor(c, mixed, out=mixed)
         elif quarter == 2:
-            mixed = b ^ c ^ d
+            np.bitwise_xor(b, c, out=mixed)
+            np.bitwise_xor(d, mixed, out=mixed)
         else:
-            mixed = c ^ (b | ~d)
+            np.invert(d, out=mixed)
+            np.bitwise_or(b, mixed, out=mixed)
+            np.bitwise_xor(c, mixed, out=mixed)
         mixed += a
         mixed += words[(factor * step + offset) % 16]
         mixed += _CONSTANTS[step]
         shift = _SHIFTS[quarter][step % 4]
-        rotated = mixed << np.uint32(shift)
-        rotated |= mixed >> np.uint32(32 - shift)
-        rotated += b
-        a, b, c, d = d, rotated, b, c
+        np.left_shift(mixed, np.uint32(shift), out=rotated)
+        np.right_shift(mixed, np.uint32(32 - shift), out=mixed)
+        mixed |= rotated
+        mixed += b
+        a, b, c, d, mixed = d, mixed, b, c, a
     return [a, b, c, d]

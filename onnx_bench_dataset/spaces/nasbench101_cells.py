@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,7 +29,8 @@ MAX_EDGES = 9
 
 _INPUT_LABEL = -1
 _OUTPUT_LABEL = -2
-_GRAPHS_AT_ONCE = 10_000  # bounds the memory of the enumeration
+_GRAPHS_AT_ONCE = 20_000  # bounds the memory of the enumeration
+_TURNS_WITH_EQUAL_COLOURS = 2
 _Part = TypeVar("_Part")
 _Words = NDArray[np.uint64]
 _Bytes = NDArray[np.uint8]
@@ -163,10 +163,9 @@ def _first_of_each_class(matrices: NDArray[np.bool_], labels: NDArray[np.int64])
 
 
 def _in_parts(function: Callable[..., _Part], step: int, *arrays: NDArray[Any]) -> list[_Part]:
-    """Call `function` on every `step` rows of `arrays`, on all cores: NumPy runs outside Python's lock."""
+    """Call `function` on every `step` rows of `arrays`."""
     starts = range(0, len(arrays[0]), step)
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda start: function(*(a[start : start + step] for a in arrays)), starts))
+    return [function(*(array[start : start + step] for array in arrays)) for start in starts]
 
 
 def _first_colours(adjacency: _Words, labels: NDArray[np.int64]) -> _Words:
@@ -200,23 +199,28 @@ def _hashes(matrices: NDArray[np.bool_], labels: NDArray[np.int64]) -> list[str]
     count = matrices.shape[1]
     adjacency = matrices.astype(np.uint64)[:, None]
     out_degree, in_degree = adjacency.sum(axis=3)[:, 0], adjacency.sum(axis=2)[:, 0]
-    # `identity` is the same refinement in 64-bit words, so that equal colours are hashed once.
+    # `identity` is the same refinement in 64-bit words. It tells which colours are equal, so that each is
+    # hashed once, as long as that saves work: after two rounds nearly all vertices differ.
     identity = _first_colours(adjacency, labels[:, None])[:, 0]
     _, first, inverse = np.unique(identity, return_index=True, return_inverse=True)
     start = [_md5(str((int(out_degree.flat[i]), int(in_degree.flat[i]), int(labels.flat[i])))) for i in first]
     colours = np.array(start, dtype="S32")[inverse.reshape(identity.shape)]
     neighbours = [_neighbours(matrices.transpose(0, 2, 1)), _neighbours(matrices)]
-    for _ in range(count):
-        identity = _refined(adjacency, identity[:, None])[:, 0]
-        _, first, inverse = np.unique(identity, return_index=True, return_inverse=True)
-        colours = _next_colours(colours, neighbours, first)[inverse.reshape(identity.shape)]
+    for turn in range(count):
+        if turn < _TURNS_WITH_EQUAL_COLOURS:
+            identity = _refined(adjacency, identity[:, None])[:, 0]
+            _, first, inverse = np.unique(identity, return_index=True, return_inverse=True)
+            colours = _next_colours(colours, neighbours, first)[inverse.reshape(identity.shape)]
+        else:
+            colours = _next_colours(colours, neighbours, np.arange(colours.size)).reshape(colours.shape)
     return [_md5("['" + "', '".join(row) + "']") for row in np.sort(colours, axis=1).astype("U32").tolist()]
 
 
 def _neighbours(matrices: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """Neighbours [n, count, count]: those of vertex v first, then `count` as filler."""
+    """Neighbours [n * count, count]: those of each vertex first, then `count` as filler."""
     count = matrices.shape[1]
-    return np.sort(np.where(matrices, np.arange(count, dtype=np.int8), np.int8(count)), axis=2)
+    lists = np.where(matrices, np.arange(count, dtype=np.int8), np.int8(count))
+    return np.sort(lists.reshape(-1, count), axis=1)
 
 
 def _next_colours(
@@ -224,32 +228,30 @@ def _next_colours(
 ) -> NDArray[np.bytes_]:
     """MD5 colours of the next round for the `wanted` vertices (flat positions), in that order."""
     count = colours.shape[1]
-    graph, vertex = np.divmod(wanted, count)
-    incoming, outgoing = (lists[graph, vertex] for lists in neighbours)
+    flat = colours.ravel()
+    incoming, outgoing = (lists.take(wanted, axis=0) for lists in neighbours)
     degrees = (incoming < count).sum(axis=1) * (count + 1) + (outgoing < count).sum(axis=1)
     result = np.empty(len(wanted), dtype="S32")
     for degree in np.unique(degrees):
         rows = np.flatnonzero(degrees == degree)
         num_in, num_out = divmod(int(degree), count + 1)
-        bar = np.full((len(rows), 1), ord("|"), dtype=np.uint8)
-        message = np.concatenate(
-            [
-                _joined(colours, graph[rows], incoming[rows, :num_in]),
-                bar,
-                _joined(colours, graph[rows], outgoing[rows, :num_out]),
-                bar,
-                colours[graph[rows], vertex[rows]].view(np.uint8).reshape(-1, 32),
-            ],
-            axis=1,
-        )
+        vertices = wanted[rows]
+        graph = vertices // count * count
+        message = np.full((len(rows), 32 * (num_in + num_out + 1) + 2), ord("|"), dtype=np.uint8)
+        middle = 32 * num_in
+        message[:, :middle] = _joined(flat, graph, incoming[rows, :num_in])
+        message[:, middle + 1 : -33] = _joined(flat, graph, outgoing[rows, :num_out])
+        message[:, -32:] = flat[vertices].view(np.uint8).reshape(-1, 32)
         result[rows] = md5_hex(message)
     return result
 
 
 def _joined(colours: NDArray[np.bytes_], graph: NDArray[np.int64], vertices: NDArray[np.int8]) -> _Bytes:
-    """Sorted and joined colours of `vertices` [n, k] in their graphs, as characters [n, 32 k]."""
-    chosen = np.sort(colours[graph[:, None], vertices], axis=1)
-    return np.ascontiguousarray(chosen).view(np.uint8).reshape(len(graph), -1)
+    """Sorted and joined colours of `vertices` [n, k] of the graphs that begin at `graph`, as characters."""
+    chosen = colours[graph[:, None] + vertices]
+    if vertices.shape[1] > 1:
+        chosen.sort(axis=1)
+    return chosen.view(np.uint8).reshape(len(graph), -1)
 
 
 def _md5(text: str) -> str:
