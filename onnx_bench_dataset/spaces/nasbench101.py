@@ -18,7 +18,9 @@ from functools import lru_cache
 
 from onnx_bench_dataset.errors import ArchitectureError
 from onnx_bench_dataset.graphs.build import GraphBuilder
-from onnx_bench_dataset.graphs.parts import Chain, Layout, Network, Part, Shape, Sketch
+from onnx_bench_dataset.graphs.cells import Layout, Sketch
+from onnx_bench_dataset.graphs.chain import Chain, Network
+from onnx_bench_dataset.graphs.parts import Part, Shape
 from onnx_bench_dataset.spaces.classifier import classifier
 from onnx_bench_dataset.spaces.nasbench101_cells import (
     MAX_EDGES,

@@ -248,10 +248,11 @@ def _next_colours(
 
 def _joined(colours: NDArray[np.bytes_], graph: NDArray[np.int64], vertices: NDArray[np.int8]) -> _Bytes:
     """Sorted and joined colours of `vertices` [n, k] of the graphs that begin at `graph`, as characters."""
-    chosen = colours[graph[:, None] + vertices]
+    chosen: NDArray[np.bytes_] = colours[graph[:, None] + vertices]
     if vertices.shape[1] > 1:
         chosen.sort(axis=1)
-    return chosen.view(np.uint8).reshape(len(graph), -1)
+    characters: _Bytes = chosen.view(np.uint8).reshape(len(graph), -1)
+    return characters
 
 
 def _md5(text: str) -> str:

@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 from onnx_bench_dataset.errors import ArchitectureError, ShapeError
 from onnx_bench_dataset.graphs.build import GraphBuilder
-from onnx_bench_dataset.graphs.parts import Chain, Layout, Network, Part, Shape, Sketch
+from onnx_bench_dataset.graphs.cells import Layout, Sketch
+from onnx_bench_dataset.graphs.chain import Chain, Network
+from onnx_bench_dataset.graphs.parts import Part, Shape
 from onnx_bench_dataset.spaces.classifier import classifier
 from onnx_bench_dataset.spaces.space import Space, checked_shape
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from onnx import ModelProto
 
 from onnx_bench_dataset.errors import ShapeError
-from onnx_bench_dataset.graphs.parts import Network, Shape
+from onnx_bench_dataset.graphs.chain import Network
+from onnx_bench_dataset.graphs.parts import Shape
 
 
 class Space(ABC):
