@@ -22,8 +22,9 @@ from builders.labels import Progress
 from builders.manifest import SpaceRecord, split_of
 from builders.shards import ShardRecord
 from onnx_bench_dataset.errors import BuildError, OnnxBenchError
-from onnx_bench_dataset.graphs.canonical import graph_hash
-from onnx_bench_dataset.graphs.measures import measures
+from onnx_bench_dataset.graphs.canonical import hash_graph
+from onnx_bench_dataset.graphs.graph import Graph
+from onnx_bench_dataset.graphs.measures import measure_graph
 from onnx_bench_dataset.schema import CATALOG_SCHEMA, SCHEMA
 
 CHECKS = ("files", "schema", "ids", "catalog", "labels", "metadata", "checker", "shapes", "measures", "hash")
@@ -170,8 +171,9 @@ def _failures(space: str, row: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "shapes", str(error)
         return
     try:
-        found = measures(inferred)._asdict()
-        found_hash = graph_hash(model)
+        graph = Graph.from_model(inferred)
+        found = measure_graph(graph)._asdict()
+        found_hash = hash_graph(graph)
     except OnnxBenchError as error:
         yield "measures", str(error)
         return

@@ -40,7 +40,12 @@ def graph_hash(model: ModelProto) -> str:
     >>> graph_hash(a) == graph_hash(b)
     True
     """
-    return lines_hash("\n".join(canonical_lines(simplify_graph(Graph.from_model(model)))))
+    return hash_graph(Graph.from_model(model))
+
+
+def hash_graph(graph: Graph) -> str:
+    """Return the `graph_hash` of a graph, which is brought into inference form on the way."""
+    return lines_hash("\n".join(canonical_lines(simplify_graph(graph))))
 
 
 def lines_hash(lines: str) -> str:

@@ -41,7 +41,11 @@ def measures(model: ModelProto) -> Measures:
         >>> measures(g.model(g.op("Relu", x, name="relu")))
         Measures(num_nodes=2, num_params=12, macs=768, depth=2)
     """
-    graph = Graph.from_model(model)
+    return measure_graph(Graph.from_model(model))
+
+
+def measure_graph(graph: Graph) -> Measures:
+    """Measure a graph, as `measures` does with a model."""
     sizes, roles = _Sizes(graph), tensor_roles(graph)
     return Measures(
         num_nodes=len(graph.nodes),
