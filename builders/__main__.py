@@ -17,6 +17,7 @@ from tqdm import tqdm
 from builders.build import Outcome
 from builders.build import build as build_spaces
 from builders.labels import Item
+from builders.manifest import SpaceRecord
 from builders.registry import BENCHMARKS
 from builders.verify import CHECKS, Report
 from builders.verify import verify as verify_folder
@@ -103,7 +104,9 @@ def _build(
     _console.print(_build_table(outcomes, out))
     for outcome in outcomes:
         for source in outcome.record.sources if outcome.record else ():
-            _console.print(f"{outcome.space}: {source.origin} {source.path}", style="dim", highlight=False)
+            _console.print(
+                f"{outcome.space}: {source.path} ({source.origin})", highlight=False, soft_wrap=True
+            )
         for note in outcome.record.notes if outcome.record else ():
             _console.print(f"{outcome.space}: {note}", style="yellow", highlight=False)
     skipped = [outcome for outcome in outcomes if outcome.record is None]
@@ -126,39 +129,43 @@ def _progress(
 
 def _build_table(outcomes: list[Outcome], out: Path) -> Table:
     table = Table(title=f"{out}")
-    for name in ("space", "rows", "train", "test", "labels", "size", "sources", "result", "time"):
-        table.add_column(
-            name, justify="right" if name in ("rows", "train", "test", "size", "time") else "left"
-        )
+    table.add_column("space", min_width=max(len(outcome.space) for outcome in outcomes))
+    for name in ("rows", "train", "test"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("labels", "size", "result"):
+        table.add_column(name)
     for outcome in outcomes:
-        time = f"{outcome.seconds:.0f} s"
         record = outcome.record
         if record is None:
-            table.add_row(outcome.space, "", "", "", "", "", "", "skipped, see below", time)
+            table.add_row(outcome.space, "", "", "", "", "", "skipped, see below")
             continue
-        origins = ", ".join(sorted({source.origin for source in record.sources}))
         table.add_row(
             outcome.space,
             f"{record.rows():,}",
             f"{record.rows('train'):,}",
             f"{record.rows('test'):,}",
-            ", ".join(f"{count:,} {label}" for label, count in record.labels.items()),
+            _labels(record),
             f"{record.bytes / 1e6:.1f} MB",
-            f"{len(record.sources)} from {origins}",
-            outcome.reason,
-            time,
+            f"{outcome.reason}, {outcome.seconds:.0f} s",
         )
     return table
 
 
+def _labels(record: SpaceRecord) -> str:
+    """Name the labels, with counts where there are several kinds."""
+    if len(record.labels) == 1:
+        return next(iter(record.labels))
+    return "\n".join(f"{count:,} {label}" for label, count in record.labels.items())
+
+
 def _verify_table(reports: dict[str, Report]) -> Table:
     table = Table(title="failures by check")
-    table.add_column("space")
-    table.add_column("rows", justify="right")
+    table.add_column("check")
+    for space in reports:
+        table.add_column(space, justify="right")
+    table.add_row("rows read", *(f"{report.rows:,}" for report in reports.values()), end_section=True)
     for check in CHECKS:
-        table.add_column(check, justify="right")
-    for space, report in reports.items():
-        table.add_row(space, f"{report.rows:,}", *(str(report.failures[check]) for check in CHECKS))
+        table.add_row(check, *(str(report.failures[check]) for report in reports.values()))
     return table
 
 
