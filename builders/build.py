@@ -21,6 +21,7 @@ from builders.folder import Staging, staging
 from builders.labels import LabelledArchitecture, Progress
 from builders.manifest import SpaceRecord
 from builders.sources import MissingSourceError, Sources
+from onnx_bench_dataset.errors import BuildError
 from onnx_bench_dataset.splits import SPLITS
 
 _SPLIT_ROWS = 1_000  # rows whose split one task finds
@@ -79,8 +80,8 @@ def build(
         if not spaces:
             return outcomes
         for space in place.previous:
-            if space not in spaces and (kept := place.keep(space)):
-                spaces[space] = kept
+            if space not in spaces:
+                spaces[space] = _kept(place, space)
         place.publish(spaces, card.readme(spaces))
         return outcomes
 
@@ -137,6 +138,16 @@ def _divide(
         name: [row for row, split in zip(rows, splits, strict=True) if split == name] for name in SPLITS
     }
     return {name: part for name, part in divided.items() if part}
+
+
+def _kept(place: Staging, space: str) -> SpaceRecord:
+    """Take over a space that is not built anew."""
+    record = place.keep(space)
+    if record is None:
+        raise BuildError(
+            f"the shards of {space} in {place.out} are damaged: build {space} too, or delete the folder"
+        )
+    return record
 
 
 _CatalogTask = tuple[str, list[str]]  # path of the catalog shard, paths of the shards that it lists

@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 
 from builders import manifest
 from builders.manifest import SpaceRecord
-from builders.shards import TEMPORARY, ShardRecord, record
+from builders.shards import TEMPORARY, ShardRecord
+from builders.sources import sha256
 from onnx_bench_dataset.errors import BuildError
 
 
@@ -128,7 +129,7 @@ def _previous(out: Path) -> dict[str, SpaceRecord]:
 
 def _is_intact(folder: Path, shard: ShardRecord) -> bool:
     path = folder / shard.path
-    return path.is_file() and path.stat().st_size == shard.bytes and record(folder, shard.path) == shard
+    return path.is_file() and sha256(path) == shard.sha256
 
 
 def _beside(out: Path, suffix: str) -> Path:

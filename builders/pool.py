@@ -28,6 +28,9 @@ def processes(workers: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
+        with _interrupts_ignored():  # which the processes inherit: what an interrupt means is decided here
+            for _ in range(workers):
+                executor.submit(int)
         yield executor
     except BaseException:
         for process in multiprocessing.active_children():
@@ -62,8 +65,16 @@ def run(
         ) from error
 
 
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 

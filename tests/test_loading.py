@@ -13,7 +13,7 @@ from builders import build, shards
 from builders.labels import LabelledArchitecture, Metric, no_progress
 from builders.registry import BENCHMARKS
 from onnx_bench_dataset import load_dataset, load_onnx, schema, spaces
-from onnx_bench_dataset.errors import LoadError, UnknownNameError
+from onnx_bench_dataset.errors import BuildError, LoadError, UnknownNameError
 from onnx_bench_dataset.graphs import graph_hash
 
 COUNTS = {"nasbench101": (6, 2), "nasbench201": (7, 3)}  # train, test
@@ -45,10 +45,10 @@ def made(space, offset=0.0):
     ]
 
 
-def make_folder(out, offset=0.0):
-    """Build a small folder of two spaces, without published files."""
+def make_folder(out, offset=0.0, spaces=tuple(COUNTS)):
+    """Build spaces into a small folder, without published files."""
     benchmarks = []
-    for space in COUNTS:
+    for space in spaces:
         rows = made(space, offset)
         declared = BENCHMARKS[space]
         fields = {name: getattr(declared, name) for name in declared.__slots__}
@@ -181,6 +181,19 @@ assert not {"typer", "rich", "pooch", "onnxruntime", "builders"} & set(sys.modul
         check=False,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "5"), done.stderr
+
+
+def test_building_one_space_keeps_the_others_and_never_drops_a_damaged_one(home, tmp_path):
+    out = shutil.copytree(home / "onnx-bench", tmp_path / "onnx-bench")
+    other = next(out.glob("data/nasbench101/train-*.parquet"))
+    before = other.read_bytes()
+    make_folder(out, offset=1.0, spaces=["nasbench201"])
+    assert other.read_bytes() == before
+    assert load_dataset(str(out), "nasbench201", split="test")["accuracy"][0] == 88.0
+    other.write_bytes(before[:-1] + b"!")
+    with pytest.raises(BuildError, match=r"the shards of nasbench101 .* are damaged"):
+        make_folder(out, offset=2.0, spaces=["nasbench201"])
+    assert load_dataset(str(out), "nasbench201", split="test")["accuracy"][0] == 88.0
 
 
 def test_shards_hold_what_the_rows_say(home):
