@@ -36,11 +36,15 @@ class Staging:
         """Make ready for the shards of a space; finished ones stay if they were made under the same key."""
         note = self.root / f"{space}.key"
         if note.exists() and note.read_text(encoding="utf-8") == key:
-            for leftover in self.folder.rglob(f"{TEMPORARY}*"):
-                leftover.unlink()
+            self.remove_unfinished()
             return
         self.discard(space)
         note.write_text(key, encoding="utf-8")
+
+    def remove_unfinished(self) -> None:
+        """Delete what stopped processes were writing."""
+        for leftover in self.folder.rglob(f"{TEMPORARY}*"):
+            leftover.unlink()
 
     def discard(self, space: str) -> None:
         """Forget what was made of a space."""
@@ -114,6 +118,7 @@ def staging(out: Path) -> Iterator[Staging]:
     try:
         yield place
     finally:
+        place.remove_unfinished()
         lock.release()
 
 
