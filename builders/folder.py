@@ -99,12 +99,8 @@ def staging(out: Path) -> Iterator[Staging]:
     """
     out = out.absolute()
     old = _beside(out, ".old")
-    if old.exists():  # a build was stopped between two renamings
-        if out.exists():
-            shutil.rmtree(old)
-        else:
-            old.rename(out)
-    previous = _previous(out)
+    for folder in (out, old):
+        _refuse_other_data(folder)
     place = Staging(out)
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
@@ -114,22 +110,32 @@ def staging(out: Path) -> Iterator[Staging]:
         raise BuildError(f"another build of {out} is under way; wait for it or stop it") from None
     except OSError as error:
         raise BuildError(f"cannot write beside {out}: {error.strerror}; choose another --out") from error
-    place.previous = previous
     try:
+        if old.exists():  # a build was stopped between two renamings
+            if out.exists():
+                shutil.rmtree(old)
+            else:
+                old.rename(out)
+        place.previous = manifest.read(out) if (out / manifest.FILE).exists() else {}
         yield place
+    except OSError as error:
+        raise BuildError(
+            f"cannot write {out}: {error.strerror or error}. It is as it was before; what is finished is "
+            "kept for the next run of the same command"
+        ) from error
     finally:
         place.remove_unfinished()
         lock.release()
 
 
-def _previous(out: Path) -> dict[str, SpaceRecord]:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return {}
-    if out.is_dir() and (out / manifest.FILE).exists():
-        return manifest.read(out)
-    raise BuildError(
-        f"{out} holds other data, which a build would replace: move it away or choose another --out"
-    )
+def _refuse_other_data(folder: Path) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir() or not (folder / manifest.FILE).exists():
+        raise BuildError(
+            f"{folder} holds other data, which a build would replace: move it away or choose another --out"
+        )
+    manifest.read(folder)
 
 
 def _is_intact(folder: Path, shard: ShardRecord) -> bool:

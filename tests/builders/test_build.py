@@ -178,16 +178,26 @@ def test_a_full_disk_is_one_message_and_the_build_goes_on_when_there_is_room(bui
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_a_folder_with_other_data_is_not_touched(published, tmp_path):
-    out = tmp_path / "onnx-bench"
-    out.mkdir()
-    (out / "thesis.tex").write_text("years of work")
-    status, printed = build(out, published)
+@pytest.mark.parametrize("name", ["onnx-bench", "onnx-bench.old"])
+def test_a_folder_with_other_data_is_not_touched(published, tmp_path, name):
+    other = tmp_path / name
+    other.mkdir()
+    (other / "thesis.tex").write_text("years of work")
+    before = digests(tmp_path)
+    status, printed = build(tmp_path / "onnx-bench", published)
     assert status == 1
     assert "holds other data" in printed
-    assert digests(tmp_path) == {
-        "onnx-bench/thesis.tex": digests(out)["thesis.tex"],
-    }
+    assert digests(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_build_stopped_between_its_two_renamings_is_put_right(built, published, tmp_path):
+    shutil.copytree(built, tmp_path / "onnx-bench.old")
+    status, printed = build(tmp_path / "onnx-bench", published)
+    assert status == 0, printed
+    assert "unchanged" in printed
+    assert digests(tmp_path / "onnx-bench") == digests(built)
+    assert [path.name for path in tmp_path.iterdir()] == ["onnx-bench"]
 
 
 def test_an_altered_source_stops_the_build_with_nothing_written(published, tmp_path):
