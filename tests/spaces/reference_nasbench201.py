@@ -10,8 +10,7 @@ from __future__ import annotations
 import functools
 import operator
 
-import numpy as np
-import torch
+from reference_weights import randomized
 from torch import Tensor, nn
 
 CHANNELS = 16
@@ -121,46 +120,5 @@ class Network(nn.Module):
 
 
 def network(architecture: str, seed: int, num_classes: int = 10, image_channels: int = 3) -> Network:
-    """Return the network in inference mode with random weights that show in the output, dead branches apart.
-
-    The running statistics are those of a small random batch, so that no layer drowns the others however
-    deep the network is, and are then moved by chance, so that no two channels are alike.
-    """
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        made = Network(architecture, num_classes, image_channels)
-        norms = [module for module in made.modules() if isinstance(module, nn.BatchNorm2d)]
-        for norm in norms:
-            norm.weight.uniform_(0.5, 1.5)
-            norm.bias.normal_(0, 0.5)
-            # Without a momentum, the statistics of the one batch are kept as they are.
-            norm.momentum = None
-        made.train()(torch.randn(4, image_channels, 8, 8))
-        for norm in norms:
-            norm.momentum = MOMENTUM
-            deviation = norm.running_var.sqrt()
-            norm.running_mean += 0.3 * deviation * torch.randn_like(deviation)
-            norm.running_var.add_(0.01).mul_(torch.empty_like(deviation).uniform_(0.5, 2))
-    return made.eval()
-
-
-def weights(module: nn.Module) -> dict[str, np.ndarray]:
-    """Return the weights and running statistics by their state_dict names, without the batch counters."""
-    return {
-        name: tensor.numpy()
-        for name, tensor in module.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-
-
-def num_trainable(module: nn.Module) -> int:
-    """Return the number of learnable parameters, as the benchmark counts them."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
-    """Return the largest difference between two outputs, relative to the largest value expected."""
-    assert expected.shape == found.shape
-    assert np.isfinite(expected).all()
-    assert np.isfinite(found).all()
-    return float(np.abs(expected - found).max() / np.abs(expected).max())
+    """Return the network in inference mode; its random weights show in the output, but for dead branches."""
+    return randomized(lambda: Network(architecture, num_classes, image_channels), image_channels, seed)

@@ -13,12 +13,10 @@ from reference_nasbench101 import (
     KERNEL_SIZES,
     Network,
     network,
-    num_trainable,
     parse,
-    relative_difference,
     vertex_channels,
-    weights,
 )
+from reference_weights import num_trainable, relative_difference, weights
 
 from onnx_bench_dataset import spaces
 from onnx_bench_dataset.graphs import fill_weights, run, simplify

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from onnx import ModelProto
-from reference_nasbench201 import Network, network, num_trainable, relative_difference, weights
+from reference_nasbench201 import Network, network
+from reference_weights import num_trainable, relative_difference, weights
 
 from onnx_bench_dataset import spaces
 from onnx_bench_dataset.errors import ShapeError
