@@ -14,7 +14,6 @@ class Benchmark:
     """A published benchmark; `read` yields its architectures with their labels, in the benchmark's order."""
 
     space: str
-    title: str
     paper: str
     """Authors, year and arXiv number."""
     url: str

@@ -14,8 +14,9 @@ from typing import Any
 from builders.shards import ShardRecord
 from builders.sources import UsedSource
 from onnx_bench_dataset.errors import BuildError
+from onnx_bench_dataset.loading import MANIFEST
 
-FILE = "manifest.json"
+FILE = MANIFEST
 _FORMAT = "onnx-bench folder 1"
 
 

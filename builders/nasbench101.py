@@ -316,7 +316,6 @@ def _model_metrics() -> Callable[[bytes], Any]:
 
 BENCHMARK = Benchmark(
     space=SPACE,
-    title="NAS-Bench-101",
     paper="Ying et al. 2019",
     url="https://arxiv.org/abs/1902.09635",
     licence="Apache-2.0 (benchmark), MIT (tables); none stated for the list of test cells",

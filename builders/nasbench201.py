@@ -298,7 +298,6 @@ def _wrong(path: Path, reason: str) -> SourceError:
 
 BENCHMARK = Benchmark(
     space=SPACE,
-    title="NAS-Bench-201 (NATS-Bench topology)",
     paper="Dong and Yang 2020",
     url="https://arxiv.org/abs/2001.00326",
     licence="MIT",

@@ -61,8 +61,6 @@ class GraphBuilder:
         out_channels: int,
         kernel: int,
         stride: int = 1,
-        *,
-        weight: str | None = None,
     ) -> str:
         """Add a square convolution without bias, padded by half its kernel.
 
