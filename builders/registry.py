@@ -1,6 +1,14 @@
 """Every benchmark that can be built, by the name of its search space."""
 
-from builders import nasbench101, nasbench201, nasbench301, nasbench_macro, natsbench_size, transnasbench101
+from builders import (
+    digits,
+    nasbench101,
+    nasbench201,
+    nasbench301,
+    nasbench_macro,
+    natsbench_size,
+    transnasbench101,
+)
 from builders.benchmark import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -12,5 +20,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         natsbench_size.BENCHMARK,
         nasbench_macro.BENCHMARK,
         transnasbench101.BENCHMARK,
+        digits.BENCHMARK,
     )
 }

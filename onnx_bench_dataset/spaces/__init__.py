@@ -1,6 +1,7 @@
 """Search spaces: architecture strings and the ONNX graphs that they stand for."""
 
 from onnx_bench_dataset.errors import UnknownNameError
+from onnx_bench_dataset.spaces.digits import Digits
 from onnx_bench_dataset.spaces.einspace import Einspace
 from onnx_bench_dataset.spaces.hnasbench201 import HNASBench201
 from onnx_bench_dataset.spaces.nasbench101 import NASBench101
@@ -22,6 +23,7 @@ SPACES: dict[str, Space] = {
         Einspace(),
         NASBenchMacro(),
         TransNASBench101(),
+        Digits(),
     )
 }
 """Every space by name."""

@@ -13,7 +13,7 @@ from onnx_bench_dataset.graphs.network import Network
 from onnx_bench_dataset.graphs.parts import Shape
 from onnx_bench_dataset.spaces.einspace_grammar import parse, write
 from onnx_bench_dataset.spaces.einspace_network import build
-from onnx_bench_dataset.spaces.einspace_sampling import draw
+from onnx_bench_dataset.spaces.einspace_sampling import Bounds, draw
 from onnx_bench_dataset.spaces.space import Space, checked_shape
 
 
@@ -22,6 +22,11 @@ class Einspace(Space):
 
     name = "einspace"
     family = "einspace"
+
+    def __init__(self, *, sampled_shape: Shape = (1, 3, 32, 32), bounds: Bounds | None = None) -> None:
+        """Take the images for which networks are drawn, and how large these may be."""
+        self._sampled_shape = sampled_shape
+        self._bounds = bounds
 
     def network(
         self,
@@ -36,11 +41,11 @@ class Einspace(Space):
         return Network.from_model(build(module, shape, num_classes, self.metadata(architecture, name)))
 
     def sample(self, count: int, seed: int) -> list[str]:
-        """Draw `count` different architectures for images of 3×32×32, the same ones for the same seed."""
+        """Draw `count` different architectures for images of the space's size, the same ones for a seed."""
         generator = random.Random(seed)
         found: dict[str, None] = {}
         while len(found) < count:
-            found[write(draw(generator))] = None
+            found[write(draw(generator, self._sampled_shape, self._bounds))] = None
         return list(found)
 
 

@@ -55,7 +55,14 @@ Linear layers on one axis after the other reach this soon: about one network in 
 
 _MAX_DRAWS = 10_000  # of functions and productions in one network, those in vain included
 
-_INPUT_SHAPE = (1, 3, 32, 32)
+
+class Bounds(NamedTuple):
+    """How large a network drawn may be."""
+
+    functions: int
+    parameters: int
+    elements: int
+    """Of any one tensor for one image."""
 
 
 class _Drawn(NamedTuple):
@@ -71,22 +78,26 @@ class _TooLarge(Exception):
     """The network is beyond the bounds: draw another."""
 
 
-def draw(generator: random.Random) -> Module:
-    """Draw a network for images of 3×32×32 that is within the bounds."""
+def draw(
+    generator: random.Random, input_shape: Shape = (1, 3, 32, 32), bounds: Bounds | None = None
+) -> Module:
+    """Draw a network for images of a shape that is within bounds, those of this module by default."""
+    most = bounds or Bounds(MAX_SAMPLED_FUNCTIONS, MAX_SAMPLED_PARAMETERS, MAX_SAMPLED_ELEMENTS)
     while True:
         try:
-            drawn = _Draw(generator).module(_INPUT_SHAPE, branches=1, depth=0)
+            drawn = _Draw(generator, most.elements).module(input_shape, branches=1, depth=0)
         except _TooLarge:
             continue
-        if drawn.functions <= MAX_SAMPLED_FUNCTIONS and drawn.parameters <= MAX_SAMPLED_PARAMETERS:
+        if drawn.functions <= most.functions and drawn.parameters <= most.parameters:
             return drawn.module
 
 
 class _Draw:
     """One attempt at a network."""
 
-    def __init__(self, generator: random.Random) -> None:
+    def __init__(self, generator: random.Random, max_elements: int) -> None:
         self._random = generator
+        self._max_elements = max_elements
         self._draws = 0
 
     def module(self, shape: Shape, branches: int, depth: int) -> _Drawn:
@@ -167,7 +178,7 @@ class _Draw:
             raise Misfit("no function fits")
         self._count()
         name = self._random.choice(list(fitting))
-        if math.prod(fitting[name][1:]) > MAX_SAMPLED_ELEMENTS:
+        if math.prod(fitting[name][1:]) > self._max_elements:
             raise _TooLarge
         return name, fitting[name]
 

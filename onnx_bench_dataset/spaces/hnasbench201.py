@@ -17,23 +17,31 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 
+from onnx_bench_dataset.drawing import Diagram
 from onnx_bench_dataset.errors import ShapeError
 from onnx_bench_dataset.graphs.build import GraphBuilder
 from onnx_bench_dataset.graphs.network import Network
 from onnx_bench_dataset.graphs.parts import Shape
+from onnx_bench_dataset.spaces.hnasbench201_diagram import diagram
 from onnx_bench_dataset.spaces.hnasbench201_grammar import draw, parse, write
 from onnx_bench_dataset.spaces.hnasbench201_wiring import wire
 from onnx_bench_dataset.spaces.space import Space, checked_shape
 
-_STEM_CHANNELS = 16
 _ACTIVATIONS = {"relu": "Relu", "hardswish": "HardSwish", "mish": "Mish"}
 
 
 class HNASBench201(Space):
-    """The 10^446 terms of the hierarchical NAS-Bench-201 grammar."""
+    """The 10^446 terms of the hierarchical NAS-Bench-201 grammar.
+
+    The default is the benchmark's own network.
+    """
 
     name = "hnasbench201"
     family = "hnasbench201"
+
+    def __init__(self, *, stem_channels: int = 16) -> None:
+        """Take the channels of the stem, which every halving of the image doubles."""
+        self._stem_channels = stem_channels
 
     def network(
         self,
@@ -51,10 +59,10 @@ class HNASBench201(Space):
                 "both ways"
             )
         g = GraphBuilder(input_shape)
-        stem = g.conv(g.input, "module_list.0.seq.0", channels, _STEM_CHANNELS, 3)
+        stem = g.conv(g.input, "module_list.0.seq.0", channels, self._stem_channels, 3)
         incoming = defaultdict(list)
-        incoming[edges[0].source].append(g.batch_norm(stem, "module_list.0.seq.1", _STEM_CHANNELS))
-        shapes: dict[int, Shape] = {edges[0].source: (batch, _STEM_CHANNELS, height, width)}
+        incoming[edges[0].source].append(g.batch_norm(stem, "module_list.0.seq.1", self._stem_channels))
+        shapes: dict[int, Shape] = {edges[0].source: (batch, self._stem_channels, height, width)}
         for number, (source, target, operation) in enumerate(edges, 1):
             shape = shapes[source]
             x = _sum(g, incoming[source], f"node.{source}")
@@ -65,6 +73,10 @@ class HNASBench201(Space):
         x = _sum(g, incoming[last], f"node.{last}")
         output = _classifier(g, x, f"module_list.{len(edges) + 1}.op", shapes[last][1], num_classes)
         return Network.from_model(g.model(output, self.metadata(architecture, name)))
+
+    def diagram(self, architecture: str) -> Diagram:
+        """Return the wiring with a letter for each cell, and the cells with operations on their edges."""
+        return diagram(parse(architecture))
 
     def sample(self, count: int, seed: int) -> list[str]:
         """Draw `count` different terms as the benchmark does, the same ones for the same seed.

@@ -1,9 +1,10 @@
 """NAS-Bench-101: cells of up to seven vertices that carry operations (arXiv 1902.09635).
 
 The network is a 3×3 stem of 128 channels and three stacks of three cells with 128, 256 and 512 channels, a
-2×2 max pooling between stacks, and a linear classifier. Inside a cell a vertex sums what flows in, the output
-concatenates; edges from the cell's input, and only those, are 1×1 convolutions. Convolutions are without bias
-and followed by batch norm and ReLU; padding is TensorFlow's SAME.
+2×2 max pooling between stacks, and a linear classifier; other widths and lengths can be asked for. Inside a
+cell a vertex sums what flows in, the output concatenates; edges from the cell's input, and only those, are
+1×1 convolutions. Convolutions are without bias and followed by batch norm and ReLU; padding is TensorFlow's
+SAME.
 
 The benchmark has no string for a cell. Here it is its vertices in order, each as `operation:incoming`, where
 vertex 0 is the input: `conv3x3-bn-relu:0 maxpool3x3:0,1 output:1,2`. Weights are called after
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+from onnx_bench_dataset.drawing import Diagram, Edge, Kind, Node, Panel
 from onnx_bench_dataset.errors import ArchitectureError
 from onnx_bench_dataset.graphs.build import GraphBuilder
 from onnx_bench_dataset.graphs.cells import Layout, Sketch
@@ -33,17 +35,25 @@ from onnx_bench_dataset.spaces.nasbench101_cells import (
 from onnx_bench_dataset.spaces.space import TabularSpace, checked_shape
 
 _STACKS = 3
-_CELLS_PER_STACK = 3
-_STEM_CHANNELS = 128
-_BATCH_NORM_MOMENTUM = 0.997
 _OUTPUT = "output"
 
 
 class NASBench101(TabularSpace):
-    """The 423,624 cells of NAS-Bench-101."""
+    """The 423,624 cells of NAS-Bench-101; the defaults are the benchmark's own network."""
 
     name = "nasbench101"
     family = "nasbench101"
+
+    def __init__(
+        self, *, stem_channels: int = 128, cells_per_stack: int = 3, batch_norm_momentum: float = 0.997
+    ) -> None:
+        """Take the channels of the stem, which each further stack doubles, and the cells of a stack.
+
+        A momentum close to 1 needs thousands of steps of training until running statistics are of use.
+        """
+        self._stem_channels = stem_channels
+        self._cells_per_stack = cells_per_stack
+        self._momentum = batch_norm_momentum
 
     def architectures(self) -> Sequence[str]:
         """Return all 423,624 architectures in the order of their hash; the first call takes seconds."""
@@ -60,32 +70,32 @@ class NASBench101(TabularSpace):
         cell = parse(architecture)
         batch = checked_shape(input_shape, num_classes)[0]
         chain = Chain(input_shape)
-        stem = _stem(input_shape)
+        stem = _stem(input_shape, self._stem_channels, self._momentum)
         chain.add(stem, "stem.", _border(0))
         shape = stem.output_shape
         layouts: dict[tuple[int, ...], tuple[Layout, list[_Slot]]] = {}
         border = 0
         for stack in range(_STACKS):
-            out_channels = _STEM_CHANNELS << stack
+            out_channels = self._stem_channels << stack
             if stack:
                 border += 1
                 downsample = _downsample(shape)
                 chain.add(downsample, f"downsample.{stack}.", _border(border))
                 shape = downsample.output_shape
             channels = vertex_channels(cell, out_channels)
-            for module in range(_CELLS_PER_STACK):
+            for module in range(self._cells_per_stack):
                 channels[0] = shape[1]
                 if module < 2:  # the third cell has the channels of the second
                     truncated = _truncations(cell, channels)
                     if truncated not in layouts:
-                        layouts[truncated] = _wire(cell, channels, shape)
+                        layouts[truncated] = _wire(cell, channels, shape, self._momentum)
                     layout, slots = layouts[truncated]
                     piece = layout.cell(
-                        [_part(kind, shape, channels[a], channels[b]) for kind, a, b in slots]
+                        [_part(kind, shape, channels[a], channels[b], self._momentum) for kind, a, b in slots]
                     )
                 border += 1
                 marks = {
-                    _PREFIX.encode(): f"cells.{stack * _CELLS_PER_STACK + module}.".encode(),
+                    _PREFIX.encode(): f"cells.{stack * self._cells_per_stack + module}.".encode(),
                     _SOURCE.encode(): chain.value.encode(),
                     _TARGET.encode(): _border(border).encode(),
                 }
@@ -93,6 +103,20 @@ class NASBench101(TabularSpace):
                 shape = (batch, out_channels, *shape[2:])
         chain.add(classifier(shape, num_classes), "", "output")
         return chain.finish((batch, num_classes), self.metadata(architecture, name))
+
+    def diagram(self, architecture: str) -> Diagram:
+        """Return the cell: its vertices and their edges."""
+        cell = parse(architecture)
+        nodes = [Node("input"), *(_PICTURED[operation] for operation in cell.operations), Node("output")]
+        edges = [Edge(source, target) for target, sources in enumerate(cell.inputs, 1) for source in sources]
+        return Diagram([Panel(nodes, edges)])
+
+
+_PICTURED = {
+    "conv1x1-bn-relu": Node("conv 1×1", Kind.CONV_1X1),
+    "conv3x3-bn-relu": Node("conv 3×3", Kind.CONV_3X3),
+    "maxpool3x3": Node("max pool 3×3", Kind.MAX_POOL),
+}
 
 
 @lru_cache(maxsize=1)
@@ -208,13 +232,13 @@ def _truncations(cell: Cell, channels: Sequence[int]) -> tuple[int, ...]:
     )
 
 
-def _wire(cell: Cell, channels: Sequence[int], shape: Shape) -> tuple[Layout, list[_Slot]]:
+def _wire(cell: Cell, channels: Sequence[int], shape: Shape, momentum: float) -> tuple[Layout, list[_Slot]]:
     sketch = Sketch()
     slots: list[_Slot] = []
 
     def apply(kind: str, source: int, reads: int, makes: int, name: str) -> int:
         slots.append((kind, reads, makes))
-        return sketch.apply(_part(kind, shape, channels[reads], channels[makes]), source, name)
+        return sketch.apply(_part(kind, shape, channels[reads], channels[makes], momentum), source, name)
 
     last = len(cell.inputs)
     values = [0]
@@ -243,11 +267,12 @@ def _wire(cell: Cell, channels: Sequence[int], shape: Shape) -> tuple[Layout, li
 
 
 @lru_cache(maxsize=8192)
-def _part(kind: str, image: Shape, in_channels: int, out_channels: int) -> Part:
+def _part(kind: str, image: Shape, in_channels: int, out_channels: int, momentum: float) -> Part:
     """Return an operation on an image of the size of `image`, from so many channels to so many."""
 
     def convolution(g: GraphBuilder) -> str:
-        return _conv_bn_relu(g, in_channels, out_channels, 3 if kind == "conv3x3-bn-relu" else 1)
+        kernel = 3 if kind == "conv3x3-bn-relu" else 1
+        return _conv_bn_relu(g, in_channels, out_channels, kernel, momentum)
 
     def max_pool(g: GraphBuilder) -> str:
         return _max_pool(g, "pool", 3, 1, [1, 1, 1, 1])
@@ -261,9 +286,9 @@ def _part(kind: str, image: Shape, in_channels: int, out_channels: int) -> Part:
     return Part(body, (image[0], in_channels, *image[2:]))
 
 
-def _conv_bn_relu(g: GraphBuilder, in_channels: int, out_channels: int, kernel: int) -> str:
+def _conv_bn_relu(g: GraphBuilder, in_channels: int, out_channels: int, kernel: int, momentum: float) -> str:
     x = g.conv(g.input, "conv", in_channels, out_channels, kernel)
-    x = g.batch_norm(x, "bn", out_channels, momentum=_BATCH_NORM_MOMENTUM)
+    x = g.batch_norm(x, "bn", out_channels, momentum=momentum)
     return g.op("Relu", x, name="relu")
 
 
@@ -281,8 +306,8 @@ def _max_pool(g: GraphBuilder, name: str, kernel: int, stride: int, pads: Sequen
 
 
 @lru_cache(maxsize=16)
-def _stem(shape: Shape) -> Part:
-    return Part(lambda g: _conv_bn_relu(g, shape[1], _STEM_CHANNELS, 3), shape)
+def _stem(shape: Shape, out_channels: int, momentum: float) -> Part:
+    return Part(lambda g: _conv_bn_relu(g, shape[1], out_channels, 3, momentum), shape)
 
 
 @lru_cache(maxsize=16)

@@ -1,9 +1,10 @@
 """NAS-Bench-201: cells of four nodes whose six edges carry one of five operations (arXiv 2001.00326).
 
 The network is a stem of 16 channels, three stages of five cells with 16, 32 and 64 channels, a residual block
-of stride 2 between stages, and a linear classifier. Operations put ReLU first: ReLU, convolution, batch norm.
-Weights are called as the official PyTorch network calls them; an edge that cannot influence the output keeps
-its operations and weights, because the official network runs them and its parameter count includes them.
+of stride 2 between stages, and a linear classifier; other widths and lengths can be asked for. Operations put
+ReLU first: ReLU, convolution, batch norm. Weights are called as the official PyTorch network calls them; an
+edge that cannot influence the output keeps its operations and weights, because the official network runs them
+and its parameter count includes them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
+from onnx_bench_dataset.drawing import Diagram, Edge, Kind, Node, Panel
 from onnx_bench_dataset.errors import ArchitectureError
 from onnx_bench_dataset.graphs.cells import Layout, Sketch
 from onnx_bench_dataset.graphs.chain import Chain
@@ -39,16 +41,22 @@ EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """(from node, to node) of each edge, in the order of the architecture string."""
 
 _STAGES = 3
-_CELLS_PER_STAGE = 5
-_STEM_CHANNELS = 16
 _SHUFFLE_SEED = 88  # with which the benchmark shuffled the product of all operations
 
 
 class NASBench201(TabularSpace):
-    """The 15,625 cells of NAS-Bench-201, also called the topology space of NATS-Bench."""
+    """The 15,625 cells of NAS-Bench-201, also called the topology space of NATS-Bench.
+
+    The defaults are the benchmark's own network.
+    """
 
     name = "nasbench201"
     family = "nasbench201"
+
+    def __init__(self, *, stem_channels: int = 16, cells_per_stage: int = 5) -> None:
+        """Take the channels of the stem, which each further stage doubles, and the cells of a stage."""
+        self._stem_channels = stem_channels
+        self._cells_per_stage = cells_per_stage
 
     def architectures(self) -> Sequence[str]:
         """Return all 15,625 architectures; the position is the benchmark's index."""
@@ -65,11 +73,11 @@ class NASBench201(TabularSpace):
         edges = parse(architecture)
         batch, height, width = checked_image(input_shape, num_classes)
         chain = Chain(input_shape)
-        chain.add(stem(input_shape, _STEM_CHANNELS), "stem.", border(0))
-        shape: Shape = (batch, _STEM_CHANNELS, height, width)
+        chain.add(stem(input_shape, self._stem_channels), "stem.", border(0))
+        shape: Shape = (batch, self._stem_channels, height, width)
         wirings = {digits: _wire(edges, shape, digits) for digits in (1, 2)}
         for stage in range(_STAGES):
-            first = stage * (_CELLS_PER_STAGE + 1)
+            first = stage * (self._cells_per_stage + 1)
             if stage:
                 block = residual_block(shape, 2 * shape[1])
                 chain.add(block, f"cells.{first - 1}.", border(first))
@@ -78,7 +86,7 @@ class NASBench201(TabularSpace):
                 digits: layout.cell([operation_part(operation, shape, shape[1]) for operation in operations])
                 for digits, (layout, operations) in wirings.items()
             }
-            for index in range(first, first + _CELLS_PER_STAGE):
+            for index in range(first, first + self._cells_per_stage):
                 number = str(index).encode()
                 marks = {
                     b"cells." + b"#" * len(number): b"cells." + number,
@@ -89,6 +97,21 @@ class NASBench201(TabularSpace):
         chain.add(last_activation(shape), "lastact.", "lastact")
         chain.add(classifier(shape, num_classes), "", "output")
         return chain.finish((batch, num_classes), self.metadata(architecture, name))
+
+    def diagram(self, architecture: str) -> Diagram:
+        """Return the cell: nodes, and the operations on the edges between them."""
+        edges = [Edge(*ends, *_PICTURED[name]) for ends, name in zip(EDGES, parse(architecture), strict=True)]
+        return Diagram([Panel([Node(str(node)) for node in range(4)], edges)])
+
+
+_PICTURED = {
+    "none": ("none", Kind.NONE),
+    "skip_connect": ("skip", Kind.SKIP),
+    "nor_conv_1x1": ("conv 1×1", Kind.CONV_1X1),
+    "nor_conv_3x3": ("conv 3×3", Kind.CONV_3X3),
+    "avg_pool_3x3": ("avg pool 3×3", Kind.AVERAGE_POOL),
+}
+"""What an edge is called in a picture, and which kind it is."""
 
 
 def parse(architecture: str) -> tuple[str, ...]:

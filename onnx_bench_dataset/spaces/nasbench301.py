@@ -4,7 +4,9 @@ An architecture is a genotype: a normal cell and a reduction cell. A cell reads 
 nodes 0 and 1; each of its nodes 2 to 5 adds two edges from different earlier nodes, and the cell's output
 joins these four along the channels. The network is a stem of 96 channels, eight cells and a linear
 classifier; cells 2 and 5 are reduction cells, which halve the image, and the nodes of a cell have 32, 64 or
-128 channels. Operations put ReLU first, separable convolutions are applied twice, pooling has no batch norm.
+128 channels. Networks of other sizes can be asked for: the cells after one third and two thirds reduce, the
+stem has three times the channels of the first nodes, as in DARTS. Operations put ReLU first, separable
+convolutions are applied twice, pooling has no batch norm.
 
 Weights are called as the official PyTorch network calls them. Drop-path and the auxiliary head, which the
 benchmark trained with, are not there: they do nothing at evaluation. The benchmark's parameter counts include
@@ -17,6 +19,8 @@ import random
 from functools import lru_cache
 from typing import NamedTuple
 
+from onnx_bench_dataset.drawing import Diagram, Kind, Node, Panel
+from onnx_bench_dataset.drawing import Edge as Line
 from onnx_bench_dataset.errors import ShapeError
 from onnx_bench_dataset.graphs.build import GraphBuilder
 from onnx_bench_dataset.graphs.cells import Sketch
@@ -30,17 +34,22 @@ from onnx_bench_dataset.spaces.space import Space, checked_shape
 AUXILIARY_PARAMS = 468_234
 """Parameters of the auxiliary head behind the second reduction cell, for ten classes."""
 
-_NUM_CELLS = 8
-_REDUCTION_CELLS = (2, 5)
-_CHANNELS = 32
-_STEM_CHANNELS = 3 * _CHANNELS
+_STEM_CHANNELS = 3  # times those of a node in the first cell
 
 
 class NASBench301(Space):
-    """The DARTS space: 10^18 pairs of cells, of which NAS-Bench-301 trained 57,189."""
+    """The DARTS space: 10^18 pairs of cells, of which NAS-Bench-301 trained 57,189.
+
+    The defaults are the benchmark's own network.
+    """
 
     name = "nasbench301"
     family = "nasbench301"
+
+    def __init__(self, *, channels: int = 32, num_cells: int = 8) -> None:
+        """Take the channels of a node in the first cell, an even number, and the cells, three or more."""
+        self._channels = channels
+        self._num_cells = num_cells
 
     def network(
         self,
@@ -57,13 +66,15 @@ class NASBench301(Space):
                 f"NAS-Bench-301 halves the image twice: {height}×{width} is not divisible by 4 both ways"
             )
         chain = Chain(input_shape)
-        stem = _stem(input_shape)
+        stem = _stem(input_shape, _STEM_CHANNELS * self._channels)
         chain.add(stem, "stem.", "stem")
         body = _Body(stem.output_shape)
-        for index in range(_NUM_CELLS):
-            body.add_cell(index, genotype)
+        reductions = (self._num_cells // 3, 2 * self._num_cells // 3)
+        for index in range(self._num_cells):
+            channels = self._channels << sum(index >= first for first in reductions)
+            body.add_cell(index, genotype, channels, is_reduction=index in reductions)
         output = body.last
-        target = f"cells.{_NUM_CELLS - 1}"
+        target = f"cells.{self._num_cells - 1}"
         layout = body.sketch.layout(output.number, "", chain.value, target)
         chain.add_cell(layout.cell(body.parts), {}, target)
         chain.add(classifier(output.shape, num_classes), "", "output")
@@ -95,6 +106,33 @@ class NASBench301(Space):
             drawn[write(Genotype(*cells))] = None
         return list(drawn)
 
+    def diagram(self, architecture: str) -> Diagram:
+        """Return both cells: nodes, and the operations on the edges between them."""
+        normal, reduction = parse(architecture)
+        return Diagram([_panel("normal cell", normal), _panel("reduction cell", reduction)])
+
+
+_PICTURED = {
+    "none": ("none", Kind.NONE),
+    "max_pool_3x3": ("max pool 3×3", Kind.MAX_POOL),
+    "avg_pool_3x3": ("avg pool 3×3", Kind.AVERAGE_POOL),
+    "skip_connect": ("skip", Kind.SKIP),
+    "sep_conv_3x3": ("sep conv 3×3", Kind.SEPARABLE_3X3),
+    "sep_conv_5x5": ("sep conv 5×5", Kind.SEPARABLE_5X5),
+    "dil_conv_3x3": ("dil conv 3×3", Kind.DILATED_3X3),
+    "dil_conv_5x5": ("dil conv 5×5", Kind.DILATED_5X5),
+}
+
+
+def _panel(title: str, cell: tuple[Edge, ...]) -> Panel:
+    """Return how a cell is drawn, with the names and numbers that DARTS gives its nodes."""
+    labels = ["cₖ₋₂", "cₖ₋₁", *(str(node - NODES[0]) for node in NODES), "cₖ"]
+    lines = [
+        Line(edge.source, NODES[number // 2], *_PICTURED[edge.operation]) for number, edge in enumerate(cell)
+    ]
+    joined = [Line(node, NODES[-1] + 1) for node in NODES]
+    return Panel([Node(label) for label in labels], [*lines, *joined], title)
+
 
 class _Value(NamedTuple):
     number: int  # in the sketch
@@ -110,9 +148,7 @@ class _Body:
         self.last = _Value(0, stem_shape)
         self._before = self.last
 
-    def add_cell(self, index: int, genotype: Genotype) -> None:
-        is_reduction = index in _REDUCTION_CELLS
-        channels = _CHANNELS << sum(index >= first for first in _REDUCTION_CELLS)
+    def add_cell(self, index: int, genotype: Genotype, channels: int, *, is_reduction: bool) -> None:
         name = f"cells.{index}"
         values = []
         for number, value in enumerate((self._before, self.last)):
@@ -266,9 +302,9 @@ def _conv(
 
 
 @lru_cache(maxsize=16)
-def _stem(shape: Shape) -> Part:
+def _stem(shape: Shape, out_channels: int) -> Part:
     def write_stem(g: GraphBuilder) -> str:
-        x = g.conv(g.input, "0", shape[1], _STEM_CHANNELS, 3)
-        return g.batch_norm(x, "1", _STEM_CHANNELS)
+        x = g.conv(g.input, "0", shape[1], out_channels, 3)
+        return g.batch_norm(x, "1", out_channels)
 
     return Part(write_stem, shape)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
 
+from onnx_bench_dataset.drawing import Diagram, Kind, Node, chain
 from onnx_bench_dataset.errors import ArchitectureError
 from onnx_bench_dataset.graphs.build import GraphBuilder
 from onnx_bench_dataset.graphs.cells import Cell, Sketch
@@ -45,10 +46,14 @@ _HALVING_LAYERS = (1, 3)
 
 
 class NATSBenchSize(TabularSpace):
-    """The 32,768 networks of the size space of NATS-Bench."""
+    """The 32,768 networks of the size space of NATS-Bench; the default is the benchmark's own network."""
 
     name = "natsbench_size"
     family = "nasbench201"
+
+    def __init__(self, *, width_divisor: int = 1) -> None:
+        """Take the number by which the channels in the string are divided: 1, 2, 4 or 8."""
+        self._width_divisor = width_divisor
 
     def architectures(self) -> Sequence[str]:
         """Return all 32,768 architectures; the position is the benchmark's index."""
@@ -62,7 +67,7 @@ class NATSBenchSize(TabularSpace):
         num_classes: int = 10,
     ) -> Network:
         """Return the network of an architecture; height and width must be divisible by 4."""
-        channels = parse(architecture)
+        channels = [width // self._width_divisor for width in parse(architecture)]
         batch, height, width = checked_image(input_shape, num_classes)
         chain = Chain(input_shape)
         chain.add(stem(input_shape, channels[0]), "stem.", border(0))
@@ -84,6 +89,22 @@ class NATSBenchSize(TabularSpace):
         chain.add(last_activation(shape), "lastact.", "lastact")
         chain.add(classifier(shape, num_classes), "", "output")
         return chain.finish((batch, num_classes), self.metadata(architecture, name))
+
+    def diagram(self, architecture: str) -> Diagram:
+        """Return the layers with their channels; the wider, the more."""
+        widths = parse(architecture)
+
+        def node(label: str, kind: Kind, width: int) -> Node:
+            return Node(f"{label}, {width // self._width_divisor}", kind, width / CHANNELS[-1])
+
+        layers = [
+            node("residual /2", Kind.CONV_3X3, width)
+            if layer in _HALVING_LAYERS
+            else node("cell", Kind.BLOCK, width)
+            for layer, width in enumerate(widths)
+        ]
+        stem = node("conv 3×3", Kind.CONV_3X3, widths[0])
+        return Diagram([chain([Node("input"), stem, *layers, Node("classifier", Kind.LINEAR)])])
 
 
 def parse(architecture: str) -> tuple[int, ...]:

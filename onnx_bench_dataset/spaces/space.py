@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from onnx import ModelProto
 
+from onnx_bench_dataset.drawing import Diagram, network_diagram
 from onnx_bench_dataset.errors import ShapeError
 from onnx_bench_dataset.graphs.network import Network
 from onnx_bench_dataset.graphs.parts import Shape
@@ -16,11 +17,13 @@ from onnx_bench_dataset.graphs.parts import Shape
 class Space(ABC):
     """A search space: a set of architectures and the rule that turns each into a network.
 
-    `family` names spaces that must never be on both sides of a zero-shot split.
+    `family` names spaces that must never be on both sides of a zero-shot split. A space whose networks are
+    small versions of the architectures of other families (`is_reduced`) is on neither side.
     """
 
     name: str
     family: str
+    is_reduced: bool = False
 
     @abstractmethod
     def network(
@@ -45,6 +48,14 @@ class Space(ABC):
     ) -> ModelProto:
         """Return the ONNX model of an architecture: training form, weights as graph inputs."""
         return self.network(architecture, "", input_shape, num_classes).model()
+
+    def diagram(self, architecture: str) -> Diagram:
+        """Return what a picture of an architecture shows: where a space does not say it, the network.
+
+        Raises:
+            ArchitectureError: the string is not an architecture of this space.
+        """
+        return network_diagram(self.network(architecture).text)
 
     @abstractmethod
     def sample(self, count: int, seed: int) -> list[str]:
