@@ -27,14 +27,27 @@ _SIZES = (
     (100_000, "10K<n<100K"),
     (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"),
+    (100_000_000, "10M<n<100M"),
 )
 """The Hub's size categories, by the number of rows that they stay below."""
 
 
-_IMPORTED = (
-    "imported from ONNX files. Graphs are in inference form: `num_nodes`, `num_params` and the like are of "
-    "that form. Labels are what the files, or a table that came with them, say; nobody has checked them."
-)
+_UNPUBLISHED = {
+    "imported": (
+        "imported files",
+        "that of the imported files",
+        "imported from ONNX files. Graphs are in inference form: `num_nodes`, `num_params` and the like are "
+        "of that form. Labels are what the files, or a table that came with them, say; nobody has checked "
+        "them.",
+    ),
+    "sampled": (
+        "drawn at random",
+        "no labels",
+        "architectures drawn at random; nobody has trained them. The same architecture, or the same graph of "
+        "another, can occur more than once, always in the same split: `graph_hash` tells.",
+    ),
+}
+"""What stands for paper, licence and caveats of rows that are no benchmark's, by their origin."""
 
 
 def readme(spaces: Mapping[str, SpaceRecord]) -> str:
@@ -76,13 +89,13 @@ def _yaml(config: Config, spaces: Mapping[str, SpaceRecord]) -> dict[str, Any]:
 def _fingerprint(config: Config, spaces: Mapping[str, SpaceRecord]) -> str:
     digest = hashlib.sha256()
     for space in dict.fromkeys(space for among in config.splits.values() for space in among):
-        for shard in (*spaces[space].shards, *spaces[space].catalog):
+        for shard in spaces[space].files:
             digest.update(shard.sha256.encode())
     return digest.hexdigest()[:12]
 
 
 def _size(rows: int) -> str:
-    return next((name for bound, name in _SIZES if rows < bound), "10M<n<100M")
+    return next((name for bound, name in _SIZES if rows < bound), "100M<n<1B")
 
 
 def spaces_table(spaces: Mapping[str, SpaceRecord]) -> str:
@@ -96,14 +109,15 @@ def spaces_table(spaces: Mapping[str, SpaceRecord]) -> str:
         counts += [record.labels.get(label, 0) for label in ("trained", "surrogate", "unlabelled")]
         numbers = " | ".join(f"{count:,}" for count in counts)
         benchmark = BENCHMARKS.get(space)
-        paper = f"[{benchmark.paper}]({benchmark.url})" if benchmark else "imported files"
-        licence = benchmark.licence if benchmark and not record.is_imported else "that of the imported files"
+        paper = f"[{benchmark.paper}]({benchmark.url})" if benchmark else _UNPUBLISHED[record.origin][0]
+        published = benchmark if record.origin == "benchmark" else None
+        licence = published.licence if published else _UNPUBLISHED[record.origin][1]
         lines.append(f"| `{space}` | {numbers} | {paper} | {licence} |")
     return "\n".join(lines)
 
 
 def _caveats(space: str, record: SpaceRecord) -> str:
-    return _IMPORTED if record.is_imported else BENCHMARKS[space].caveats
+    return BENCHMARKS[space].caveats if record.origin == "benchmark" else _UNPUBLISHED[record.origin][2]
 
 
 def _citations(spaces: Mapping[str, SpaceRecord]) -> str:
@@ -118,12 +132,17 @@ def _citations(spaces: Mapping[str, SpaceRecord]) -> str:
 def _configs_table(offered: Sequence[Config], spaces: Mapping[str, SpaceRecord]) -> str:
     lines = ["| config | what | train | test |", "| --- | --- | --: | --: |"]
     for config in offered:
-        counts = [
-            sum(spaces[space].rows(split) for space in config.splits.get(split, ())) for split in SPLITS
-        ]
+        counts = [_rows(config, split, spaces) for split in SPLITS]
         name = f"`{config.name}`" + (" (default)" if config.is_default else "")
         lines.append(f"| {name} | {config.title} | {counts[0]:,} | {counts[1]:,} |")
     return "\n".join(lines)
+
+
+def _rows(config: Config, split: str, spaces: Mapping[str, SpaceRecord]) -> int:
+    records = [spaces[space] for space in config.splits.get(split, ())]
+    if config.folder == "gallery":
+        return sum(shard.rows for record in records for shard in record.gallery)
+    return sum(record.rows(split) for record in records)
 
 
 def _sources_table(spaces: Mapping[str, SpaceRecord]) -> str:

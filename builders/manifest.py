@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from builders.shards import ShardRecord
 from builders.sources import UsedSource
@@ -18,6 +18,9 @@ from onnx_bench_dataset.loading import MANIFEST
 
 FILE = MANIFEST
 _FORMAT = "onnx-bench folder 1"
+
+Origin = Literal["benchmark", "imported", "sampled"]
+"""How the rows of a space came: labels of a benchmark, graphs of ONNX files, or architectures drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +33,25 @@ class SpaceRecord:
     key: str
     shards: tuple[ShardRecord, ...]
     catalog: tuple[ShardRecord, ...]
+    gallery: tuple[ShardRecord, ...]
     sources: tuple[UsedSource, ...]
     notes: tuple[str, ...] = ()
     labels: Mapping[str, int] = field(default_factory=dict)
     """Rows by label: `trained`, `surrogate`, `unlabelled`."""
-    is_imported: bool = False
-    """Whether the graphs are those of ONNX files, not made from the architectures of a benchmark."""
+    origin: Origin = "benchmark"
 
     def rows(self, split: str | None = None) -> int:
         """Count the rows of a split, or of all."""
         return sum(shard.rows for shard in self.shards if split in (None, split_of(shard.path)))
 
     @property
+    def files(self) -> tuple[ShardRecord, ...]:
+        """All Parquet files of the space: shards, catalog and gallery."""
+        return (*self.shards, *self.catalog, *self.gallery)
+
+    @property
     def bytes(self) -> int:
-        """Size of the shards, the catalog's left out."""
+        """Size of the shards, without catalog and gallery."""
         return sum(shard.bytes for shard in self.shards)
 
     @property
@@ -75,7 +83,7 @@ def read(folder: Path) -> dict[str, SpaceRecord]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
             raise ValueError(f"its format is {content['format']!r}")
-        return {name: _space(record) for name, record in content["spaces"].items()}
+        return {name: space_record(record) for name, record in content["spaces"].items()}
     except FileNotFoundError:
         raise BuildError(
             f"{folder} is not a dataset folder: it has no {FILE}. Build one with `python -m builders`"
@@ -84,13 +92,19 @@ def read(folder: Path) -> dict[str, SpaceRecord]:
         raise BuildError(f"{path} is damaged ({error}): delete the folder and build it again") from error
 
 
-def _space(record: Mapping[str, Any]) -> SpaceRecord:
+def space_record(record: Mapping[str, Any]) -> SpaceRecord:
+    """Read what a folder holds of a space from JSON.
+
+    Raises:
+        KeyError, TypeError, AttributeError: it is something else.
+    """
     return SpaceRecord(
         key=record["key"],
         shards=tuple(ShardRecord(*shard) for shard in record["shards"]),
         catalog=tuple(ShardRecord(*shard) for shard in record["catalog"]),
+        gallery=tuple(ShardRecord(*shard) for shard in record["gallery"]),
         sources=tuple(UsedSource(**source) for source in record["sources"]),
         notes=tuple(record["notes"]),
         labels=record["labels"],
-        is_imported=record.get("is_imported", False),
+        origin=record.get("origin", "benchmark"),
     )

@@ -57,6 +57,24 @@ def features(schema: pa.Schema = SCHEMA) -> datasets.Features:
     return datasets.Features.from_arrow_schema(schema.remove_metadata())
 
 
+_IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
+
+
+def _gallery_schema() -> pa.Schema:
+    """Return the gallery's columns, with what tells `datasets` and the Hub's viewer that one is an image."""
+    columns = [
+        SCHEMA.field(name)
+        for name in ("id", "space", "architecture", "accuracy", "label", "num_params", "macs")
+    ]
+    image = _column("image", _IMAGE, "picture of the cell or network, PNG", nullable=True)
+    shown = datasets.Features({**features(pa.schema(columns)), "image": datasets.Image()})
+    return pa.schema([*columns, image], metadata=shown.arrow_schema.metadata)
+
+
+GALLERY_SCHEMA = _gallery_schema()
+"""Rows of the config `gallery`: some of the catalog's columns, and a picture."""
+
+
 def columns_table() -> str:
     """Return the columns as a Markdown table."""
     lines = ["| column | type | meaning |", "| --- | --- | --- |"]

@@ -25,7 +25,16 @@ from onnx_bench_dataset.cli.files import (
     write,
 )
 from onnx_bench_dataset.cli.info import facts, printable, tables
-from onnx_bench_dataset.cli.viewing import file_name, find_model, find_obstacle, for_viewing, view
+from onnx_bench_dataset.cli.scoring import scored, scores_table
+from onnx_bench_dataset.cli.viewing import (
+    file_name,
+    find_diagram,
+    find_model,
+    find_obstacle,
+    for_viewing,
+    view,
+)
+from onnx_bench_dataset.drawing import FORMATS, draw
 from onnx_bench_dataset.errors import OnnxBenchError
 from onnx_bench_dataset.graphs import fill_weights, simplify
 from onnx_bench_dataset.loading import NAME
@@ -184,6 +193,47 @@ def info(
 
 @app.command()
 @_one_message()
+def proxies(
+    model: _ModelFile,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--proxy", metavar="NAME", help="Proxy to compute.", show_default="all that there are"),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=2, help="Inputs that are drawn, standard normal.")] = 64,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="For inputs, classes, and weights that the model lacks.")
+    ] = 0,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="What PyTorch computes on, `cuda` say.")
+    ] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Score a network without training it, by zero-cost proxies; needs PyTorch.
+
+    Examples:
+
+    - `onnx-bench proxies net.onnx`
+
+    - `onnx-bench proxies net.onnx --proxy naswot --proxy synflow --seed 1`
+
+    - `onnx-bench proxies net.onnx --device cuda --json | jq .naswot`
+    """
+    found = scored(
+        read_model(model, weights=True),
+        names,
+        batch,
+        seed,
+        device,
+        lambda chosen: track(chosen, description="proxies", console=_errors, transient=True),
+    )
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        _console.print(scores_table(found))
+
+
+@app.command()
+@_one_message()
 def show(
     network: Annotated[
         str,
@@ -234,6 +284,44 @@ def show(
         )
     else:
         view(target.name if target else file_name(network, training), content)
+
+
+@app.command("draw")
+@_one_message()
+def draw_network(
+    network: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="Id of a row, such as `nasbench201/06111`, or an ONNX file."),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(metavar="FILE", help=f"Picture to write, which ends in .{' or .'.join(FORMATS)}."),
+    ],
+    data: _Data = NAME,
+    whole: Annotated[
+        bool, typer.Option("--network", help="Draw the whole network, not the cell or the widths.")
+    ] = False,
+    force: _Force = False,
+) -> None:
+    """Draw a picture of an architecture, or of any network.
+
+    An architecture is drawn as its search space describes it: the cell with the operations on its nodes or
+    edges, say. A network is drawn in inference form, blocks that repeat in it once.
+
+    Examples:
+
+    - `onnx-bench draw nasbench201/06111 --out cell.png`
+
+    - `onnx-bench draw nasbench201/06111 --network --out network.svg`
+
+    - `onnx-bench draw resnet.onnx --out resnet.png`
+    """
+    form = Path(out).suffix.removeprefix(".").lower()
+    if form not in FORMATS:
+        raise OnnxBenchError(f"{out} is no name of a picture: it must end in .{' or .'.join(FORMATS)}")
+    check_free(out, force)
+    write(out, draw(find_diagram(network, data, whole), form), force)
+    typer.echo(f"wrote {out}")
 
 
 @app.command()

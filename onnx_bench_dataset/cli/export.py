@@ -101,27 +101,16 @@ def export_rows(
 def _open(data: str, config: str) -> Mapping[str, Iterable[Row]]:
     try:
         streams: Mapping[str, Iterable[Row]] = load_dataset(data, config, streaming=True)
-    except OnnxBenchError:
-        raise
-    except Exception as error:  # those of the Hub's client have no common base
-        raise LoadError(
-            f"there is no folder {data}, and no such data set at the Hub ({error}). Build it with `make "
-            "dataset`, or name its folder with --data"
-        ) from error
+    except LoadError as error:
+        raise LoadError(f"{error}. `make dataset` builds the data set; --data names its folder") from error
     return streams
 
 
 def read_quietly() -> None:
-    """Read rows without bars of other packages, and so that nothing is lost by not reading all of them.
-
-    Arrow's threads may abort a process that ends before they have read everything.
-    """
+    """Read rows without bars of other packages."""
     import datasets
-    import pyarrow
 
     datasets.disable_progress_bars()
-    pyarrow.set_cpu_count(1)
-    pyarrow.set_io_thread_count(1)
 
 
 def _check_empty(out: Path, force: bool) -> None:

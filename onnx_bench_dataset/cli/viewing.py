@@ -1,4 +1,4 @@
-"""Showing a network in netron."""
+"""Showing a network: in netron, or as a picture."""
 
 from __future__ import annotations
 
@@ -9,24 +9,48 @@ import sys
 import tempfile
 import webbrowser
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import ModelProto
 
-from onnx_bench_dataset.cli.files import read_model
-from onnx_bench_dataset.errors import LoadError
+from onnx_bench_dataset.cli.files import read_model, weights_as_inputs
+from onnx_bench_dataset.drawing import Diagram, network_diagram
+from onnx_bench_dataset.errors import ArchitectureError, LoadError
 from onnx_bench_dataset.graphs import fill_weights, simplify
 from onnx_bench_dataset.graphs.graph import Graph
 from onnx_bench_dataset.graphs.inference import infer_types
 from onnx_bench_dataset.loading import load_onnx, load_row
+from onnx_bench_dataset.spaces import SPACES
+from onnx_bench_dataset.text import encode
 
 
 def find_model(network: str, data: str) -> ModelProto:
     """Return the model of an ONNX file, or that of a row of a data set, by its id."""
     if _is_file(network):
         return read_model(network, weights=True)
+    return load_onnx(_find_row(network, data))
+
+
+def find_diagram(network: str, data: str, whole: bool) -> Diagram:
+    """Return what a picture shows of an ONNX file, or of a row of a data set, by its id.
+
+    A row's architecture is drawn as its space describes it, unless the `whole` network is asked for.
+    """
+    if _is_file(network):
+        return network_diagram(encode(weights_as_inputs(read_model(network, weights=False))))
+    row = _find_row(network, data)
+    if not whole and row["space"] in SPACES:
+        try:
+            return SPACES[row["space"]].diagram(row["architecture"])
+        except ArchitectureError:  # of a file that was imported, which may call its network anything
+            pass
+    return network_diagram(row["text"])
+
+
+def _find_row(id: str, data: str) -> dict[str, Any]:
     try:
-        return load_onnx(load_row(network, data))
+        return load_row(id, data)
     except LoadError as error:
         raise LoadError(
             f"{error}. Build the data set with `make dataset`, or name its folder with --data"

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
 
+from onnx_bench_dataset.drawing import Diagram, Kind, Node, chain
 from onnx_bench_dataset.errors import ArchitectureError
 from onnx_bench_dataset.graphs.build import GraphBuilder
 from onnx_bench_dataset.graphs.chain import Chain
@@ -75,6 +76,28 @@ class NASBenchMacro(TabularSpace):
         chain.add(part, "out.", "out")
         chain.add(classifier(part.output_shape, num_classes), "", "output")
         return chain.finish((batch, num_classes), self.metadata(architecture, name))
+
+    def diagram(self, architecture: str) -> Diagram:
+        """Return the layers with the block of each, which is as wide as it has channels."""
+        blocks = iter(parse(architecture))
+        nodes = [Node("input"), Node(f"conv 3×3, {_STEM_CHANNELS}", Kind.CONV_3X3)]
+        for stage, count in enumerate(STAGES, 1):
+            channels = _STEM_CHANNELS << stage
+            for place in range(count):
+                label, kind = _PICTURED[next(blocks)]
+                if not place:
+                    label = f"{'conv 1×1' if label == 'identity' else label} /2, {channels}"
+                    kind = Kind.CONV_1X1 if kind is Kind.SKIP else kind
+                nodes.append(Node(label, kind, stage / len(STAGES)))
+        last = Node(f"conv 1×1, {_LAST_CHANNELS}", Kind.CONV_1X1)
+        return Diagram([chain([*nodes, last, Node("classifier", Kind.LINEAR)])])
+
+
+_PICTURED = {
+    "0": ("identity", Kind.SKIP),
+    "1": ("MB3 3×3", Kind.SEPARABLE_3X3),
+    "2": ("MB6 5×5", Kind.SEPARABLE_5X5),
+}
 
 
 def parse(architecture: str) -> str:

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from onnx import ModelProto
 
+from onnx_bench_dataset.drawing import Diagram, Edge, Kind, Node, Panel, chain
 from onnx_bench_dataset.errors import ArchitectureError
 from onnx_bench_dataset.graphs.cells import Layout, Sketch
 from onnx_bench_dataset.graphs.chain import Chain
@@ -101,6 +102,32 @@ class TransNASBench101(TabularSpace):
     ) -> ModelProto:
         """Return the ONNX model of an architecture: training form, weights as graph inputs."""
         return super().model(architecture, input_shape, num_classes)
+
+    def diagram(self, architecture: str) -> Diagram:
+        """Return the modules with their channels, and in the micro space the cell."""
+        code = parse(architecture)
+        channels = BASE_CHANNELS
+        most = channels << sum(map(doubles, code.modules))
+        nodes = [Node("input"), Node(f"stem /4, {channels}", Kind.CONV_3X3, channels / most)]
+        for module in code.modules:
+            channels <<= doubles(module)
+            label = f"{'2 blocks' if code.cell is None else '2 cells'}{' /2' * halves(module)}, {channels}"
+            nodes.append(Node(label, Kind.BLOCK, channels / most))
+        nodes.append(Node("classifier", Kind.LINEAR))
+        if code.cell is None:
+            return Diagram([chain(nodes)])
+        edges = [Edge(*ends, *_PICTURED[number]) for ends, number in zip(EDGES, code.cell, strict=True)]
+        return Diagram(
+            [Panel([Node(str(node)) for node in range(4)], edges, "cell"), chain(nodes, "network")]
+        )
+
+
+_PICTURED = {
+    NONE: ("none", Kind.NONE),
+    SKIP: ("skip", Kind.SKIP),
+    CONV_1X1: ("conv 1×1", Kind.CONV_1X1),
+    CONV_3X3: ("conv 3×3", Kind.CONV_3X3),
+}
 
 
 def parse(architecture: str) -> Code:
