@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from onnx_bench_dataset.errors import LoadError, OnnxBenchError, UnknownNameError
+from onnx_bench_dataset.folders import MANIFEST, check_folder
+from onnx_bench_dataset.revisions import Version, resolve
 
 if TYPE_CHECKING:  # takes longer to import than most graphs to work on, so it waits until it is needed
     import datasets
-    from huggingface_hub import HfFileSystem
-    from pyarrow.parquet import ParquetFile
+
+__all__ = ["HUB_REPOSITORY", "MANIFEST", "NAME", "load_dataset", "load_onnx", "load_row"]
 
 NAME = "onnx-bench"
 HUB_REPOSITORY = "onnx-bench/onnx-bench"
 """Where the published data set is on the Hugging Face Hub."""
-
-MANIFEST = "manifest.json"
-
-_MOST_SIMILAR = 5  # ids that a message lists
 
 
 def load_dataset(
@@ -31,52 +28,71 @@ def load_dataset(
     """Load a config of onnx-bench; arguments and result are those of `datasets.load_dataset`.
 
     `path` is a dataset folder (built here or a snapshot of the Hub), a Hub repository, or `onnx-bench`: then
-    the folder `onnx-bench` is taken if there is one, else the Hub repository. After a rebuild of a folder its
-    new rows are loaded, never those of an old cache.
+    the folder `onnx-bench` is taken if there is one, else the Hub repository. After a rebuild of a folder, or
+    a new version at the Hub, its new rows are loaded, never those of an old cache.
 
     Args:
         path: where the data set is.
         name: the config: `all` (the default), a space, `zero-shot-<family>` or `catalog`.
-        **arguments: `split`, `streaming`, `columns`, `filters`, `revision`, … as for `datasets.load_dataset`.
+        **arguments: `split`, `streaming`, `columns`, `filters`, … as for `datasets.load_dataset`; `revision`,
+            a tag, branch or commit of the Hub repository, the newest rows without it.
 
     Raises:
-        LoadError: the folder is damaged or holds something else.
-        UnknownNameError: the folder has no such config or split; the message lists those that it has.
+        LoadError: the folder is damaged or holds something else; or the Hub cannot be asked, and what is
+            wanted is in no cache.
+        UnknownNameError: there is no such config, split or revision; the message lists those that there are.
 
     Example:
         rows = load_dataset("onnx-bench", "nasbench201", split="test", columns=["id", "accuracy"])
     """
     import datasets
 
-    folder = Path(path)
-    if not folder.is_dir():
-        return datasets.load_dataset(HUB_REPOSITORY if path == NAME else path, name, **arguments)
-    _check_folder(folder)
-    # `datasets` caches by what it reads, which the folder's README changes with every change of the shards.
+    from onnx_bench_dataset import streaming
+
+    is_stream = arguments.pop("streaming", False)
+    place = _find(path, arguments.pop("revision", None), arguments.get("token"))
+    if isinstance(place, Version):
+        where = place.repository
+        arguments |= _only_this_version(place, is_stream, arguments.get("cache_dir"))
+    else:
+        check_folder(place)
+        where = str(place)
+    # `datasets` caches by what it reads, which a folder's README changes with every change of the shards.
     try:
-        return datasets.load_dataset(str(folder), name, **arguments)
+        if is_stream:
+            return streaming.stream(where, name, **arguments)
+        return datasets.load_dataset(where, name, **arguments)
     except ValueError as error:
-        if "BuilderConfig" in str(error) or "Unknown split" in str(error):
-            raise UnknownNameError(f"{folder}: {error}") from error
+        if "BuilderConfig" in str(error) or "Unknown split" in str(error) or "Bad split" in str(error):
+            raise UnknownNameError(f"{where}: {error}") from error
         raise
 
 
-def load_row(id: str, path: str = NAME) -> dict[str, Any]:
+def load_row(
+    id: str, path: str = NAME, revision: str | None = None, token: str | bool | None = None
+) -> dict[str, Any]:
     """Return the row of one architecture, graph included, without reading the others.
 
     Args:
         id: as in the column `id`: `<space>/<name in the published benchmark>`.
         path: where the data set is, as for `load_dataset`.
+        revision: tag, branch or commit of the Hub repository; the newest without it.
+        token: for a private Hub repository, where the usual login is not the one to take.
 
     Raises:
-        UnknownNameError: there is no such row; the message names rows with a similar id.
+        UnknownNameError: there is no such row or revision; the message names rows with a similar id, or the
+            tags.
         LoadError: there is no data set, or it cannot be read.
 
     Example:
         model = load_onnx(load_row("nasbench201/06111"))
     """
+    from onnx_bench_dataset.rows import find_row
+
     try:
-        return _find_row(id, path)
+        return find_row(id, _find(path, revision, token))
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{path}: {error}") from error
     except OnnxBenchError:
         raise
     except Exception as error:  # those of Arrow and of the Hub's client have no common base
@@ -101,96 +117,37 @@ def load_onnx(row: Mapping[str, Any]) -> onnx.ModelProto:
         ) from error
 
 
-def _find_row(id: str, path: str) -> dict[str, Any]:
-    space = id.partition("/")[0]
-    shards = _open_shards(path, space)
-    for shard in shards:
-        for group in _groups_around(shard, id):
-            position = shard.read_row_group(group, columns=["id"], use_threads=False)["id"].index(id).as_py()
-            if position >= 0:
-                rows = shard.read_row_group(group, use_threads=False).slice(position, 1)
-                row: dict[str, Any] = rows.to_pylist()[0]
-                return row
-    raise UnknownNameError(f"{path} has no row {id!r}; {_similar_ids(shards, space, id)}")
-
-
-def _open_shards(path: str, space: str) -> list[ParquetFile]:
-    """Open the shards of a space, wherever the data set is.
-
-    Files of the Hub are Python objects. Shards are read one by one, without threads: a thread of Arrow's that
-    still holds such a file when Python ends aborts the process.
-    """
-    from pyarrow.parquet import ParquetFile
-
-    folder, hub = Path(path), None
+def _find(path: str, revision: str | None, token: str | bool | None) -> Path | Version:
+    """Return where a data set is: its folder, or its version at the Hub."""
+    folder = Path(path)
     if folder.is_dir():
-        spaces = _check_folder(folder)
-    else:
-        folder, hub, spaces = _find_on_hub(path)
-    if space not in spaces:
-        raise UnknownNameError(
-            f"{path} has no space {space!r}; an id is <space>/<name>, the spaces are {', '.join(spaces)}"
-        )
-    shards = [(folder / shard).as_posix() for shard, *_ in spaces[space]["shards"]]
-    return [ParquetFile(hub.open(shard) if hub else shard, pre_buffer=False) for shard in shards]
-
-
-def _groups_around(shard: ParquetFile, id: str) -> Iterator[int]:
-    """Yield the row groups whose statistics leave room for an id."""
-    column = shard.schema.names.index("id")
-    for group in range(shard.num_row_groups):
-        statistics = shard.metadata.row_group(group).column(column).statistics
-        if statistics is None or not statistics.has_min_max or statistics.min <= id <= statistics.max:
-            yield group
-
-
-def _find_on_hub(path: str) -> tuple[Path, HfFileSystem, dict[str, Any]]:
-    """Return the folder of a Hub repository, the file system that it is in, and its spaces."""
-    from huggingface_hub import HfFileSystem
-
-    repository = HUB_REPOSITORY if path == NAME else path
-    hub, folder = HfFileSystem(), Path("datasets", repository)
-    try:
-        spaces: dict[str, Any] = json.loads(hub.read_text((folder / MANIFEST).as_posix()))["spaces"]
-    except Exception as error:  # those of the Hub's client have no common base
-        raise LoadError(
-            f"there is no folder {path}, and no onnx-bench at the Hub repository {repository} ({error})"
-        ) from error
-    return folder, hub, spaces
-
-
-def _similar_ids(shards: Sequence[ParquetFile], space: str, id: str) -> str:
-    """Name the rows whose id holds what was asked for (a number without its zeros, say), or their range."""
-    name = id.partition("/")[2].lower()
-    ids = [
-        known for shard in shards for known in shard.read(columns=["id"], use_threads=False)["id"].to_pylist()
-    ]
-    similar = [known for known in ids if name in known.partition("/")[2].lower()] if name else []
-    if 0 < len(similar) <= _MOST_SIMILAR:
-        return f"did you mean {' or '.join(similar)}?"
-    return f"those of {space} go from {min(ids)} to {max(ids)}"
-
-
-def _check_folder(folder: Path) -> dict[str, Any]:
-    """Return the spaces of a folder; refuse one that is not ours, or whose shards are not all there."""
-    try:
-        spaces: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["spaces"]
-        shards = [shard for space in spaces.values() for shard in (*space["shards"], *space["catalog"])]
-        sizes = {path: size for path, _, size, _ in shards}
-    except FileNotFoundError:
-        raise LoadError(
-            f"{folder} is a folder without {MANIFEST}, so it is not an onnx-bench folder: run "
-            "`python -m builders` to build one, or name another path"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LoadError(
-            f"{folder / MANIFEST} is damaged ({error}): build or download the folder again"
-        ) from error
-    for path, size in sizes.items():
-        shard = folder / path
-        if not shard.is_file() or shard.stat().st_size != size:
+        if revision is not None:
             raise LoadError(
-                f"{shard} is missing or cut short: build or download the folder again "
-                f"(`python -m builders verify {folder}` checks all of it)"
+                f"{path} is a folder here, which has no versions, so not {revision!r} either: name the Hub "
+                f"repository, as {HUB_REPOSITORY}, or leave `revision` out"
             )
-    return spaces
+        return folder
+    version = resolve(HUB_REPOSITORY if path == NAME else path, revision, token)
+    snapshot = version.snapshot() if version.is_cached else None
+    return snapshot if snapshot is not None and _is_whole(snapshot) else version
+
+
+def _is_whole(snapshot: Path) -> bool:
+    try:
+        check_folder(snapshot)
+    except LoadError:
+        return False
+    return True
+
+
+def _only_this_version(version: Version, is_stream: bool, cache: str | None) -> dict[str, str]:
+    """Return the arguments with which `datasets` cannot but load this version."""
+    import datasets
+
+    if is_stream and version.is_cached:
+        raise LoadError(
+            f"{version.repository} cannot be streamed without the Hub: get all of it with "
+            "`huggingface_hub.snapshot_download` while there is a connection"
+        )
+    own_cache = version.cache(cache or datasets.config.HF_DATASETS_CACHE)
+    return {"revision": version.commit, "cache_dir": str(own_cache)}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import datasets
+import huggingface_hub
 import numpy as np
 import onnx
 import pyarrow as pa
@@ -214,10 +215,7 @@ def test_what_cannot_be_exported_is_one_message(arguments, message, data, place)
 
 
 def test_a_data_set_that_is_not_there_is_one_message(place, monkeypatch):
-    def missing(*_, **__):
-        raise datasets.exceptions.DatasetNotFoundError("it does not exist")
-
-    monkeypatch.setattr(datasets, "load_dataset", missing)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     message = failure("thesis", "all", "--out", "nets")
     assert "no folder thesis" in message
     assert "--data" in message

@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 
 import datasets
-import fsspec
-import huggingface_hub
+import hub_server
 import pytest
-from fsspec.implementations.dirfs import DirFileSystem
 
 from builders import build, shards
 from builders.labels import LabelledArchitecture, Metric, no_progress
@@ -56,7 +54,7 @@ def make_folder(out, offset=0.0, spaces=tuple(COUNTS)):
         declared = BENCHMARKS[space]
         fields = {name: getattr(declared, name) for name in declared.__slots__}
         benchmarks.append(type(declared)(**{**fields, "read": lambda *_, rows=rows: iter(rows)}))
-    build.build(benchmarks, out, sources=None, workers=1, limit=None, progress=no_progress)
+    build.build(benchmarks, out, sources=None, where=build.Where(), limit=None, progress=no_progress)
 
 
 @pytest.fixture(scope="module")
@@ -154,18 +152,6 @@ def test_another_folder_of_that_name_is_refused(tmp_path):
         load_dataset(str(tmp_path / "onnx-bench"))
 
 
-def test_without_a_folder_the_hub_is_asked(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets, "load_dataset", lambda path, name, **rest: asked.append((path, name, rest)))
-    load_dataset("onnx-bench", "nasbench201", split="test", revision="v1.0.0")
-    load_dataset("someone/else")
-    assert asked == [
-        ("onnx-bench/onnx-bench", "nasbench201", {"split": "test", "revision": "v1.0.0"}),
-        ("someone/else", None, {}),
-    ]
-
-
 @pytest.mark.parametrize("group_rows", [shards.ROW_GROUP_ROWS, 2])
 def test_a_row_by_its_id_is_the_row_that_load_dataset_gives(group_rows, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -197,20 +183,53 @@ def test_a_row_of_a_damaged_folder_is_refused(home, tmp_path):
         load_row("nasbench201/00001", str(copy))
 
 
-def test_without_a_folder_the_row_is_read_from_the_hub(home, tmp_path, monkeypatch):
-    hub = tmp_path / "hub"
-    shutil.copytree(home / "onnx-bench", hub / "datasets/onnx-bench/onnx-bench")
-    shutil.copytree(home / "onnx-bench", hub / "datasets/someone/else")
-    monkeypatch.setattr(
-        huggingface_hub, "HfFileSystem", lambda: DirFileSystem(str(hub), fsspec.filesystem("file"))
-    )
-    local = load_row("nasbench101/00007")
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """The Hub, for a user whose working folder is empty."""
     monkeypatch.chdir(tmp_path)
+    with hub_server.serving() as hub:
+        hub_server.use(hub, monkeypatch, cache=tmp_path / "cache")
+        yield hub
+    assert hub.unknown == []
+
+
+def test_without_a_folder_the_hub_is_asked(home, hub):
+    hub.put_folder(home / "onnx-bench", "onnx-bench/onnx-bench")
+    hub.put_folder(home / "onnx-bench", "someone/else")
+    local = load_dataset(str(home / "onnx-bench"), "nasbench201", split="test")
+    assert list(load_dataset("onnx-bench", "nasbench201", split="test")) == list(local)
+    assert list(load_dataset("someone/else", "nasbench201", split="test", streaming=True)) == list(local)
+
+
+def test_without_a_folder_the_row_is_read_from_the_hub(home, hub):
+    hub.put_folder(home / "onnx-bench", "onnx-bench/onnx-bench")
+    hub.put_folder(home / "onnx-bench", "someone/else")
+    local = load_row("nasbench101/00007", str(home / "onnx-bench"))
     assert load_row("nasbench101/00007") == load_row("nasbench101/00007", "someone/else") == local
     with pytest.raises(UnknownNameError, match="did you mean nasbench101/00007"):
         load_row("nasbench101/7")
-    with pytest.raises(LoadError, match="no folder nobody/nothing, and no onnx-bench at the Hub repository"):
-        load_row("nasbench101/00007", "nobody/nothing")
+
+
+def test_what_the_hub_does_not_have_is_refused(home, hub, tmp_path):
+    with pytest.raises(LoadError, match="no folder nobody/nothing, and no such data set at the Hub"):
+        load_dataset("nobody/nothing")
+    with pytest.raises(LoadError, match="no folder no/such/name, and no such data set at the Hub"):
+        load_row("nasbench101/00007", "no/such/name")
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange/rows.csv").write_text("a\n1\n")
+    hub.put_folder(tmp_path / "strange", "someone/strange")
+    with pytest.raises(LoadError, match=r"someone/strange has no manifest\.json"):
+        load_dataset("someone/strange")
+    hub.put_folder(home / "onnx-bench", "onnx-bench/onnx-bench")
+    for streaming in (False, True):
+        with pytest.raises(UnknownNameError, match="zero-shot-nasbench201"):
+            load_dataset("onnx-bench", "nasbench999", streaming=streaming)
+        with pytest.raises(UnknownNameError, match="train"):
+            load_dataset("onnx-bench", split="validation", streaming=streaming)
+    with pytest.raises(UnknownNameError, match="the columns are id, space"):
+        load_dataset("onnx-bench", split="test", columns=["id", "price"], streaming=True)
+    with pytest.raises(LoadError, match="know no `fragment_scan_options`"):
+        load_dataset("onnx-bench", split="test", fragment_scan_options=None, streaming=True)
 
 
 def test_importing_the_package_does_not_wait_for_datasets():
@@ -257,5 +276,6 @@ def test_shards_hold_what_the_rows_say(home):
         "README.md",
         "catalog",
         "data",
+        "gallery",
         "manifest.json",
     ]
