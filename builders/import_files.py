@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builders import pool, stored
-from builders.build import Outcome, build_space, code_digest, publish
+from builders.build import Outcome, build_space, publish
+from builders.code_version import code_digest
 from builders.folder import Staging, staging
 from builders.import_rows import Import, Report, Root, Rows, find_root
 from builders.label_table import read_label_table
@@ -34,7 +35,7 @@ from onnx_bench_dataset.errors import BuildError, OnnxBenchError, UnknownNameErr
 from onnx_bench_dataset.graphs.network import Network
 
 _SPACE = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
-_RESERVED = ("all", "catalog")
+_RESERVED = ("all", "catalog", "gallery")
 _AT_ONCE = 64  # files that a worker reads in one task
 _LONGEST_PROPERTY = 2**16  # characters
 
@@ -54,7 +55,7 @@ def import_files(
     if not _SPACE.fullmatch(wanted.space) or wanted.space in _RESERVED:
         raise UnknownNameError(
             f"a space cannot be called {wanted.space!r}: a name has small letters, digits and underscores, "
-            f"begins with a letter, and is not {' or '.join(_RESERVED)}"
+            f"begins with a letter, and is none of {', '.join(_RESERVED)}"
         )
     start = time.monotonic()
     used = Sources(sources)
@@ -83,7 +84,7 @@ def import_files(
             executor=executor,
             workers=workers,
             progress=progress,
-            is_imported=True,
+            origin="imported",
         )
         publish(place, {wanted.space: record})
     return Outcome(wanted.space, record, reason, time.monotonic() - start), rows.report

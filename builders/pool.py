@@ -1,4 +1,7 @@
-"""Worker processes that leave an interrupted build clean: no orphan goes on, no second Ctrl-C is needed."""
+"""Running of tasks, in processes of this machine or by an executor whose workers are elsewhere.
+
+Worker processes leave an interrupted build clean: no orphan goes on, no second Ctrl-C is needed.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import multiprocessing
 import os
 import signal
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing.connection import wait as wait_for
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from onnx_bench_dataset.errors import BuildError
 
@@ -19,6 +24,29 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _WAITING = 1  # tasks handed out beyond one per worker: enough to keep them busy, few enough for memory
+_ATTEMPTS = 5  # of a task whose worker is lost, time and again
+_WORKERS_PER_WAITING = 4  # remote workers for which one more task waits, as tasks take time to travel
+_CHECKED_EVERY = 5.0  # seconds
+
+
+class RemoteExecutor(Executor):
+    """An executor whose workers come and go, see `builders.cluster`."""
+
+    @abstractmethod
+    def num_workers(self) -> int:
+        """Count the workers that there are now.
+
+        Raises:
+            BuildError: they cannot be reached any more, or none has been there for long.
+        """
+
+    @abstractmethod
+    def is_lost(self, future: Future[Any]) -> bool:
+        """Whether a task ended through no fault of its own, so that it is to be run again.
+
+        Raises:
+            BuildError: the workers cannot be reached any more, or a worker cannot run the task.
+        """
 
 
 @contextmanager
@@ -45,9 +73,14 @@ def run(
 ) -> Iterator[Result]:
     """Yield results as tasks finish, in any order, with few tasks in flight at a time.
 
+    `workers` is the number of processes of the executor; a remote one counts its workers itself.
+
     Raises:
-        BuildError: a worker process died.
+        BuildError: a worker process died, or the workers of a remote executor cannot do a task.
     """
+    if isinstance(executor, RemoteExecutor):
+        yield from _run_remotely(executor, function, tasks)
+        return
     pending: set[Future[Result]] = set()
     try:
         for task in tasks:
@@ -63,6 +96,33 @@ def run(
             "a worker process died, most likely for want of memory. Finished shards are kept: run the same "
             "command again, with fewer --workers"
         ) from error
+
+
+def _run_remotely(
+    executor: RemoteExecutor, function: Callable[[Task], Result], tasks: Iterable[Task]
+) -> Iterator[Result]:
+    """Do as `run`, and run lost tasks again."""
+    remaining = iter(tasks)
+    pending: dict[Future[Result], tuple[Task, int]] = {}
+    while True:
+        workers = executor.num_workers()
+        room = workers + workers // _WORKERS_PER_WAITING + _WAITING - len(pending)
+        for task in islice(remaining, max(0, room)):
+            pending[executor.submit(function, task)] = task, 1
+        if not pending:
+            return
+        done, _ = wait(pending, _CHECKED_EVERY, return_when=FIRST_COMPLETED)
+        for future in done:
+            task, attempt = pending.pop(future)
+            if not executor.is_lost(future):
+                yield future.result()
+            elif attempt < _ATTEMPTS:
+                pending[executor.submit(function, task)] = task, attempt + 1
+            else:
+                raise BuildError(
+                    f"the workers of {_ATTEMPTS} attempts at one task died, most likely for want of memory. "
+                    "Finished shards are kept: run the same command again, with fewer workers on each machine"
+                )
 
 
 @contextmanager

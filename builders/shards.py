@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,6 +48,30 @@ class ShardRecord(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """Where shards are made: the dataset folder to be, and beside it the folder of unfinished files.
+
+    A build has an `aside` of its own and deletes it in the end, so that what still writes for it, on this
+    machine or another, can never put a file into the work of the next build.
+    """
+
+    folder: Path
+    aside: Path
+
+
+class Task(Protocol):
+    """A piece of work that makes shards: the unit of resuming and of parallelism."""
+
+    def make(self, target: Target) -> list[ShardRecord]:
+        """Make the shards, or keep them if they are there already."""
+
+
+def make(target: Target, task: Task) -> list[ShardRecord]:
+    """Do a task; this is what worker processes call."""
+    return task.make(target)
+
+
+@dataclass(frozen=True, slots=True)
 class ShardTask:
     """A shard to be made: what it is called, and its rows."""
 
@@ -59,7 +84,16 @@ class ShardTask:
     @property
     def path(self) -> str:
         """Path in the dataset folder."""
-        return f"data/{self.space}/{self.split}-{self.index:05d}-of-{self.count:05d}.parquet"
+        return path_of(self.space, self.split, self.index, self.count)
+
+    def make(self, target: Target) -> list[ShardRecord]:
+        """Make the shard."""
+        return [write_shard(target.folder, self, target.aside)]
+
+
+def path_of(space: str, split: str, index: int, count: int) -> str:
+    """Return the path of one of the `count` shards of a split."""
+    return f"data/{space}/{split}-{index:05d}-of-{count:05d}.parquet"
 
 
 def plan(space: str, split: str, rows: Sequence[LabelledArchitecture]) -> list[ShardTask]:
@@ -68,10 +102,10 @@ def plan(space: str, split: str, rows: Sequence[LabelledArchitecture]) -> list[S
     return [ShardTask(space, split, index, len(parts), part) for index, part in enumerate(parts)]
 
 
-def splits_of(space: str, rows: Sequence[LabelledArchitecture]) -> list[str]:
-    """Return the split of each row: as published, else by the graph's hash."""
+def splits_of(space: str, architectures: Sequence[str]) -> list[str]:
+    """Return the split of each architecture by the hash of its graph."""
     network = spaces.get(space).network
-    return [row.split or split_of_graph(network(row.architecture).graph_hash) for row in rows]
+    return [split_of_graph(network(architecture).graph_hash) for architecture in architectures]
 
 
 def make_rows(space: str, rows: Iterable[LabelledArchitecture]) -> Iterator[dict[str, Any]]:
@@ -104,56 +138,81 @@ def make_rows(space: str, rows: Iterable[LabelledArchitecture]) -> Iterator[dict
         }
 
 
-def write_shard(folder: Path, task: ShardTask) -> ShardRecord:
+def write_shard(folder: Path, task: ShardTask, aside: Path | None = None) -> ShardRecord:
     """Make the rows of a shard and write it below `folder`; keep it if it is there already."""
     path = folder / task.path
     if not path.exists():
-        _write(path, SCHEMA, _row_groups(make_rows(task.space, task.rows)))
+        with writing(path, SCHEMA, aside) as add:
+            for table in row_groups(make_rows(task.space, task.rows)):
+                add(table)
     return record(folder, task.path)
 
 
-def write_catalog(folder: Path, path: str, shards: Sequence[str]) -> ShardRecord:
+def write_catalog(folder: Path, path: str, shards: Sequence[str], aside: Path | None = None) -> ShardRecord:
     """Write a catalog shard with the rows of finished `shards`, without their long columns."""
     target = folder / path
     if not target.exists():
-        groups = (
-            file.read_row_group(group, columns=CATALOG_SCHEMA.names)
-            for file in (pq.ParquetFile(folder / shard) for shard in shards)
-            for group in range(file.num_row_groups)
-        )
-        _write(target, CATALOG_SCHEMA, groups)
+        with writing(target, CATALOG_SCHEMA, aside) as add:
+            for file in (pq.ParquetFile(folder / shard) for shard in shards):
+                for group in range(file.num_row_groups):
+                    add(file.read_row_group(group, columns=CATALOG_SCHEMA.names))
     return record(folder, path)
 
 
 def record(folder: Path, path: str) -> ShardRecord:
     """Describe the finished shard at `path` in `folder`."""
-    content = (folder / path).read_bytes()
-    rows = pq.ParquetFile(pa.BufferReader(content)).metadata.num_rows
-    return ShardRecord(path, rows, len(content), hashlib.sha256(content).hexdigest())
+    with (folder / path).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return ShardRecord(path, pq.read_metadata(file).num_rows, os.fstat(file.fileno()).st_size, digest)
 
 
-def _row_groups(rows: Iterator[dict[str, Any]]) -> Iterator[pa.Table]:
-    """Put rows into tables piece by piece, so that few graphs are held twice at a time."""
-    batches: list[pa.RecordBatch] = []
-    num_rows = num_bytes = 0
-    while piece := list(_piece(rows, ROW_GROUP_ROWS - num_rows)):
-        batches.append(_batch(piece))
-        num_rows += len(piece)
-        num_bytes += sum(map(_length, piece))
-        if num_rows == ROW_GROUP_ROWS or num_bytes >= _ROW_GROUP_BYTES:
-            yield pa.Table.from_batches(batches, SCHEMA)
-            batches, num_rows, num_bytes = [], 0, 0
-    if batches:
-        yield pa.Table.from_batches(batches, SCHEMA)
+def row_groups(rows: Iterable[dict[str, Any]]) -> Iterator[pa.Table]:
+    """Put rows into tables of a row group each."""
+    groups = RowGroups()
+    for row in rows:
+        if (table := groups.add(row)) is not None:
+            yield table
+    if (table := groups.rest()) is not None:
+        yield table
 
 
-def _piece(rows: Iterator[dict[str, Any]], most: int) -> Iterator[dict[str, Any]]:
-    room = _ROW_GROUP_BYTES
-    for row in islice(rows, min(most, _ROWS_AT_ONCE)):
-        yield row
-        room -= _length(row)
-        if room <= 0:
-            return
+@dataclass(slots=True)
+class RowGroups:
+    """Gathers rows into row groups, piece by piece, so that few graphs are held twice at a time."""
+
+    _piece: list[dict[str, Any]] = field(default_factory=list)
+    _piece_bytes: int = 0
+    _batches: list[pa.RecordBatch] = field(default_factory=list)
+    _rows: int = 0
+    _bytes: int = 0
+
+    def add(self, row: dict[str, Any]) -> pa.Table | None:
+        """Take a row; return the row group that is full with it."""
+        self._piece.append(row)
+        self._piece_bytes += _length(row)
+        most = min(ROW_GROUP_ROWS - self._rows, _ROWS_AT_ONCE)
+        if len(self._piece) < most and self._piece_bytes < _ROW_GROUP_BYTES:
+            return None
+        self._end_piece()
+        is_full = self._rows == ROW_GROUP_ROWS or self._bytes >= _ROW_GROUP_BYTES
+        return self._end_group() if is_full else None
+
+    def rest(self) -> pa.Table | None:
+        """Return the last row group, None if no row is left for it."""
+        if self._piece:
+            self._end_piece()
+        return self._end_group() if self._batches else None
+
+    def _end_piece(self) -> None:
+        self._batches.append(_batch(self._piece))
+        self._rows += len(self._piece)
+        self._bytes += self._piece_bytes
+        self._piece, self._piece_bytes = [], 0
+
+    def _end_group(self) -> pa.Table:
+        table = pa.Table.from_batches(self._batches, SCHEMA)
+        self._batches, self._rows, self._bytes = [], 0, 0
+        return table
 
 
 def _length(row: dict[str, Any]) -> int:
@@ -183,16 +242,33 @@ def _metrics(rows: Sequence[Sequence[Metric]]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
 
 
-def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+@contextmanager
+def writing(path: Path, schema: pa.Schema, aside: Path | None = None) -> Iterator[Callable[[pa.Table], None]]:
+    """Write a Parquet file that appears under its name once it is whole; yields what adds a row group.
+
+    It is written in the folder `aside` on the same file system, by default beside its place.
+
+    Raises:
+        BuildError: it cannot be written, or its build has ended.
+    """
+    if aside is None:
+        aside = path.parent
+        aside.mkdir(parents=True, exist_ok=True)
+    # Process ids occur on several machines, and threads share theirs.
+    temporary = aside / f"{TEMPORARY}{uuid4().hex}-{path.name}"
     try:
         with temporary.open("wb") as file:
             with pq.ParquetWriter(file, schema, **writer_options(schema)) as writer:
-                for table in tables:
+
+                def add(table: pa.Table) -> None:
+                    if not temporary.exists():
+                        raise BuildError(f"the build that wanted {path} has ended")
                     writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+
+                yield add
             file.flush()
             os.fsync(file.fileno())
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.rename(path)
     except OSError as error:
         raise BuildError(

@@ -4,24 +4,36 @@ import hashlib
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
 LIMIT = 600
 SHARD_ROWS = 40
 
-_PROGRAM = f"""
+_PROGRAM = """
 import sys
 from builders import shards
-shards.SHARD_ROWS = {SHARD_ROWS}
+shards.SHARD_ROWS = {}
 from builders.__main__ import main
 main(sys.argv[1:])
 """
 
 
-def start(out, sources, *arguments, space="nasbench201", limit=LIMIT, **options):
+def start(out, sources, *arguments, space="nasbench201", limit=LIMIT, shard_rows=SHARD_ROWS, **options):
     """Start a build of the first rows of a space into `out`."""
-    command = [sys.executable, "-c", _PROGRAM, space, "--out", str(out), "--limit", str(limit), *arguments]
+    command = [
+        sys.executable,
+        "-c",
+        _PROGRAM.format(shard_rows),
+        space,
+        "--out",
+        str(out),
+        "--limit",
+        str(limit),
+        *arguments,
+    ]
     environment = {
         **os.environ,
         "ONNX_BENCH_SOURCES": str(sources),
@@ -45,6 +57,13 @@ def build(out, sources, *arguments, **options):
     process = start(out, sources, *arguments, **options)
     printed, _ = process.communicate(timeout=300)
     return process.returncode, printed
+
+
+@contextmanager
+def one_thread(workers):
+    """Stand in for `builders.pool.processes`: processes take long to start."""
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
 
 
 def digests(folder):
