@@ -7,24 +7,30 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from builders import marks
-from builders.build import Outcome
+from builders import digits_noise, marks, retraining
+from builders.build import Outcome, Where
 from builders.build import build as build_spaces
+from builders.digits import SPACE as DIGITS
 from builders.import_files import import_files, report_path
 from builders.import_rows import Import
 from builders.labels import Item
 from builders.manifest import SpaceRecord
+from builders.merge import merge as merge_parts
+from builders.parts import Part
 from builders.registry import BENCHMARKS
+from builders.sampling import DRAWN_AT_ONCE, ROWS_PER_SHARD, Sample
+from builders.sampling import sample as draw_sample
 from builders.texts import LEAST_VOCABULARY, MARK, measure, tables
 from builders.verify import CHECKS, Report
 from builders.verify import verify as verify_folder
+from onnx_bench_dataset.digits import table as digits_table
 from onnx_bench_dataset.errors import OnnxBenchError, UnknownNameError
 from onnx_bench_dataset.spaces import SPACES
 
@@ -44,6 +50,23 @@ app = typer.Typer(
 
 _CORES = os.cpu_count() or 1
 _Workers = Annotated[int, typer.Option(min=1, help="Worker processes.", show_default="one per core")]
+_Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Use the workers of this dask scheduler, tcp://host:8786 say. They must see the dataset folder "
+        "under the same path.",
+        show_default="processes of this machine",
+    ),
+]
+_Shards = Annotated[
+    str | None,
+    typer.Option(
+        metavar="i/n",
+        help="Make only the shards of part i of n, counted from 0, in the folder OUT.part-i-of-n.",
+        show_default="all",
+    ),
+]
 _OUT = Path("onnx-bench")
 _Out = Annotated[Path, typer.Option(help="Dataset folder to make or bring up to date.")]
 _Sources = Annotated[
@@ -64,9 +87,14 @@ def build(
     out: _Out = _OUT,
     sources: _Sources = None,
     workers: _Workers = _CORES,
+    scheduler: _Scheduler = None,
+    shards: _Shards = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows of each space.")] = None,
 ) -> None:
     """Build spaces into a dataset folder; what is interrupted goes on where it stopped.
+
+    On several machines: with a dask cluster, whose workers write into a folder that all of them share, or in
+    parts, which share nothing and are joined by `merge`. The result is the same to the last byte.
 
     Examples:
 
@@ -75,9 +103,64 @@ def build(
     - `python -m builders nasbench101 --sources ~/benchmarks --workers 8`
 
     - `python -m builders --limit 1000 --out /tmp/onnx-bench`
+
+    - `python -m builders --scheduler tcp://node1:8786 --out /scratch/onnx-bench`
+
+    - `python -m builders --shards $SLURM_ARRAY_TASK_ID/8`
     """
     with _one_message():
-        _build(spaces, out, sources, workers, limit)
+        where = _where(workers, scheduler, shards)
+        _build(spaces, _folder(out, where), sources, where, limit)
+
+
+@app.command()
+def merge(
+    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Folders of all parts.")],
+    out: _Out = _OUT,
+    workers: _Workers = _CORES,
+) -> None:
+    """Join the parts of a build, made with `--shards`, into a dataset folder.
+
+    Parts that are missing, double, altered, or made by different versions are refused.
+
+    Example: `python -m builders merge onnx-bench.part-*`
+    """
+    with _one_message():
+        _console.print(_build_table(merge_parts(parts, out, workers=workers, progress=_progress), out))
+
+
+@app.command()
+def sample(
+    space: Annotated[str, typer.Argument(help="Space to draw from.")],
+    rows: Annotated[int, typer.Option(min=1, help="Architectures to draw.")],
+    seed: Annotated[int, typer.Option(min=0, help="What the random numbers depend on.")] = 0,
+    rows_per_shard: Annotated[
+        int, typer.Option(min=DRAWN_AT_ONCE, help="Rows that one task puts into a train and a test shard.")
+    ] = ROWS_PER_SHARD,
+    out: _Out = _OUT,
+    workers: _Workers = _CORES,
+    scheduler: _Scheduler = None,
+    shards: _Shards = None,
+) -> None:
+    """Draw rows without labels from a space that is too large to list.
+
+    A row depends on its space, the seed and its number alone: more rows, another shard size or other workers
+    leave it as it is. Architectures are drawn anew for every thousand rows, so that some occur twice.
+
+    Examples:
+
+    - `python -m builders sample einspace --rows 100000 --out einspace-sample`
+
+    - `python -m builders sample hnasbench201 --rows 5000 --seed 1`
+
+    - `python -m builders sample einspace --rows 100000000 --shards $SLURM_ARRAY_TASK_ID/1000`
+    """
+    with _one_message():
+        where = _where(workers, scheduler, shards)
+        folder = _folder(out, where)
+        wanted = Sample(space, rows, seed, rows_per_shard)
+        outcome = draw_sample(wanted, folder, where=where, progress=_progress)
+        _console.print(_build_table([outcome], folder))
 
 
 @app.command("import")
@@ -152,14 +235,24 @@ def import_onnx(
 @app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(help="Dataset folder.")] = Path("onnx-bench"),
+    rows: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows of each space that are recomputed from their graphs; all by default."),
+    ] = None,
     workers: _Workers = _CORES,
 ) -> None:
     """Check every row of a built folder anew, without trusting the build; exit 1 on any failure.
 
-    Example: `python -m builders verify onnx-bench`
+    Files, digests, columns, ids, labels and the catalog are checked for all rows, whatever `--rows` says.
+
+    Examples:
+
+    - `python -m builders verify onnx-bench`
+
+    - `python -m builders verify onnx-bench --rows 500`
     """
     with _one_message():
-        reports = verify_folder(folder, workers, _progress)
+        reports = verify_folder(folder, workers, _progress, rows)
     _console.print(_verify_table(reports))
     for space, report in reports.items():
         for check, examples in report.examples.items():
@@ -210,6 +303,38 @@ def texts(
 
 
 @app.command()
+def proxies(
+    folder: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    spaces: Annotated[list[str], typer.Argument(metavar="SPACE...", help="Spaces whose rows are scored.")],
+    names: Annotated[
+        str, typer.Option("--proxies", metavar="NAME,...", help="Proxies, `onnx-bench proxies -h` has them.")
+    ] = "synflow,naswot",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Rows of each space, drawn at random; all by default.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=2, help="Inputs of noise that a network is shown.")] = 64,
+    seed: Annotated[int, typer.Option(metavar="N", help="For weights, inputs and classes.")] = 0,
+    workers: _Workers = _CORES,
+) -> None:
+    """Add zero-cost proxies to the metrics of rows in a dataset folder; needs PyTorch.
+
+    What is interrupted goes on where it stopped. Building a space anew leaves its scores out.
+
+    Examples:
+
+    - `python -m builders proxies onnx-bench nasbench201 --limit 500`
+
+    - `python -m builders proxies onnx-bench nasbench201 nasbench301 --proxies synflow --batch 32`
+    """
+    from builders.proxies import Scoring, add_scores
+
+    with _one_message():
+        wanted = Scoring(tuple(dict.fromkeys(names.split(","))), limit, batch, seed)
+        outcomes = add_scores(folder, spaces, wanted, workers=workers, progress=_progress)
+        _console.print(_build_table(outcomes, folder))
+
+
+@app.command()
 def pictures(
     folder: Annotated[Path, typer.Argument(help="Dataset folder.")] = Path("onnx-bench"),
     sample: Annotated[
@@ -235,19 +360,85 @@ def pictures(
             typer.echo(path)
 
 
+@app.command()
+def retrain(
+    table: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Table to write; what is finished is kept in FILE.journal."),
+    ] = Path("digits.parquet"),
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first networks, of all spaces in turn.")
+    ] = None,
+    workers: _Workers = _CORES,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="What PyTorch trains on.")] = "cpu",
+) -> None:
+    """Train the networks of `digits` anew, and say how far their labels are from those of the package.
+
+    It is also called `python -m builders digits --retrain`. What is interrupted goes on where it stopped.
+
+    Examples:
+
+    - `python -m builders digits --retrain`
+
+    - `python -m builders digits --retrain --limit 60 --table /tmp/digits.parquet`
+    """
+    with _one_message():
+        made = retraining.retrain(table, limit, workers=workers, device=device, progress=_progress)
+        typer.echo(digits_noise.markdown(made))
+        typer.echo(digits_noise.agreement(made, digits_table.read()))
+
+
+@app.command()
+def noise(
+    table: Annotated[
+        Path, typer.Option(metavar="FILE", help="Table of measured accuracies.", show_default="the package's")
+    ] = digits_table.BUNDLED,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Put the result into this file, between the marks `<!-- digits -->` and `<!-- /digits -->`. "
+            "Without it, it is printed.",
+        ),
+    ] = None,
+) -> None:
+    """Measure how much the labels of `digits` differ between seeds, and how well one seed ranks as another.
+
+    Examples:
+
+    - `python -m builders noise`
+
+    - `python -m builders noise --out docs/digits.md`
+    """
+    with _one_message():
+        made = digits_noise.markdown(digits_table.read(table))
+        if out:
+            marks.fill(out, digits_noise.MARK, made)
+    if not out:
+        typer.echo(made)
+
+
+def _where(workers: int, scheduler: str | None, shards: str | None) -> Where:
+    return Where(workers, scheduler, Part.parse(shards) if shards else None)
+
+
+def _folder(out: Path, where: Where) -> Path:
+    return where.part.folder(out) if where.part else out
+
+
 def _build(
-    spaces: list[str] | None, out: Path, sources: Path | None, workers: int, limit: int | None
+    spaces: list[str] | None, out: Path, sources: Path | None, where: Where, limit: int | None
 ) -> None:
     unknown = [space for space in spaces or () if space not in BENCHMARKS]
     if without_table := [space for space in unknown if space in SPACES]:
         raise UnknownNameError(
             f"{', '.join(without_table)} has no published table of labels: `python -m builders import` makes "
-            "its rows of ONNX files"
+            "its rows of ONNX files, `python -m builders sample` of architectures drawn at random"
         )
     if unknown:
         raise UnknownNameError(f"no space is called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     chosen = [BENCHMARKS[space] for space in dict.fromkeys(spaces or BENCHMARKS)]
-    outcomes = build_spaces(chosen, out, sources=sources, workers=workers, limit=limit, progress=_progress)
+    outcomes = build_spaces(chosen, out, sources=sources, where=where, limit=limit, progress=_progress)
     _console.print(_build_table(outcomes, out))
     for outcome in outcomes:
         for source in outcome.record.sources if outcome.record else ():
@@ -259,8 +450,18 @@ def _build(
     skipped = [outcome for outcome in outcomes if outcome.record is None]
     for outcome in skipped:
         _console.print(f"{outcome.space} was skipped: {outcome.reason}", style="yellow", highlight=False)
+    if skipped and [outcome.space for outcome in outcomes if outcome.record] == [DIGITS]:
+        _console.print(
+            f"{DIGITS} was built, whose labels come with this package. For the published benchmarks run the "
+            "same command with a network, or with their files in a folder that --sources names "
+            "(builders/sources.csv lists them)",
+            highlight=False,
+        )
     if len(skipped) == len(outcomes) or (spaces and skipped):
         raise typer.Exit(1)
+    if where.part:
+        _console.print(f"Join all {where.part.count} parts with python -m builders merge", highlight=False)
+        return
     _console.print(
         f'Load it beside the folder with datasets.load_dataset("{out.name}"), check it with '
         f"python -m builders verify {out}",
@@ -310,7 +511,9 @@ def _verify_table(reports: dict[str, Report]) -> Table:
     table.add_column("check")
     for space in reports:
         table.add_column(space, justify="right")
-    table.add_row("rows read", *(f"{report.rows:,}" for report in reports.values()), end_section=True)
+    table.add_row("rows read", *(f"{report.rows:,}" for report in reports.values()))
+    recomputed = (f"{report.recomputed:,}" for report in reports.values())
+    table.add_row("rows recomputed", *recomputed, end_section=True)
     for check in CHECKS:
         table.add_row(check, *(str(report.failures[check]) for report in reports.values()))
     return table
@@ -331,8 +534,11 @@ def _one_message() -> Iterator[None]:
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command line; arguments that begin with no command are those of `build`."""
-    commands = {"build", "import", "verify", "texts", "pictures", "--help", "-h"}
-    app([*arguments] if arguments and arguments[0] in commands else ["build", *arguments])
+    commands = {each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands}
+    if arguments[:1] == [DIGITS] and "--retrain" in arguments:
+        arguments = ["retrain", *(each for each in arguments[1:] if each != "--retrain")]
+    is_command = arguments and arguments[0] in {*commands, "--help", "-h"}
+    app([*arguments] if is_command else ["build", *arguments])
 
 
 if __name__ == "__main__":

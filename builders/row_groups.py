@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,16 +54,26 @@ def row_groups(folder: Path, space: str, record: SpaceRecord, sample: int) -> It
         BuildError: a shard is damaged.
     """
     count = record.rows()
-    chosen = sorted(random.Random(_SEED).sample(range(count), min(sample, count)))
+    chosen = draw(count, sample)
     first = 0
     for shard in record.shards:
         sizes = _sizes(folder / shard.path)
         if sum(sizes) != shard.rows:
             raise BuildError(f"{folder / shard.path} has other rows than the manifest says; {ADVICE}")
         for number, size in enumerate(sizes):
-            sampled = tuple([row - first for row in chosen if first <= row < first + size])
-            yield RowGroup(folder, space, shard.path, number, sampled)
+            yield RowGroup(folder, space, shard.path, number, within(chosen, first, size))
             first += size
+
+
+def draw(count: int, sample: int) -> list[int]:
+    """Return `sample` of `count` rows, all if there are not so many, by their numbers in order."""
+    return sorted(random.Random(_SEED).sample(range(count), min(sample, count)))
+
+
+def within(chosen: Sequence[int], first: int, size: int) -> tuple[int, ...]:
+    """Return which of the chosen rows are among the `size` rows from `first` on, counted from there."""
+    begin, end = bisect_left(chosen, first), bisect_left(chosen, first + size)
+    return tuple([row - first for row in chosen[begin:end]])
 
 
 def _sizes(path: Path) -> list[int]:

@@ -6,8 +6,9 @@ The functions used are the general ones, which read any ONNX model, not the prep
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from onnx import ModelProto
 
-from builders import manifest, pool
+from builders import gallery, manifest, pool
 from builders.labels import Progress
 from builders.manifest import SpaceRecord, split_of
+from builders.row_groups import draw, within
 from builders.shards import ShardRecord
 from onnx_bench_dataset.errors import BuildError, OnnxBenchError
 from onnx_bench_dataset.graphs.canonical import describe, text_hash
@@ -35,6 +37,7 @@ CHECKS = (
     "schema",
     "ids",
     "catalog",
+    "gallery",
     "labels",
     "metadata",
     "checker",
@@ -46,13 +49,24 @@ CHECKS = (
 """What is checked, in the order in which it is reported."""
 
 _EXAMPLES = 3  # failures of a kind that are spelled out
+_CARD = "README.md"
+_FILES_BESIDE = {_CARD, manifest.FILE, ".gitattributes"}
+_FOLDERS_BESIDE = ("pictures/", ".cache/huggingface/")
+"""What a folder holds beside the files of its manifest, also if it was downloaded from the Hub."""
+
+_FACTS = ("id", "space", "architecture", "dataset", "accuracy", "label", "metrics")
+"""Columns that are checked without the graph."""
 
 
 @dataclass
 class Report:
-    """Failures by check, with a few examples of each; `rows` is how many rows were read."""
+    """Failures by check, with a few examples of each.
+
+    `rows` is how many rows were read, `recomputed` how many of them were compared with their graphs.
+    """
 
     rows: int = 0
+    recomputed: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
@@ -66,6 +80,7 @@ class Report:
     def add(self, other: Report) -> None:
         """Add the failures of another report."""
         self.rows += other.rows
+        self.recomputed += other.recomputed
         self.failures.update(other.failures)
         for check, examples in other.examples.items():
             mine = self.examples.setdefault(check, [])
@@ -77,20 +92,24 @@ class Report:
         return not self.failures.total()
 
 
-def verify(folder: Path, workers: int, progress: Progress) -> dict[str, Report]:
+def verify(folder: Path, workers: int, progress: Progress, rows: int | None = None) -> dict[str, Report]:
     """Check all of a folder and return a report for each space.
 
+    With `rows`, only so many rows of each space are recomputed from their graphs; files, digests, columns,
+    ids, labels and the catalog are checked for all rows nevertheless.
+
     Raises:
-        BuildError: the folder is not a dataset folder.
+        BuildError: the folder is not a dataset folder, or an empty one.
     """
     known = manifest.read(folder)
+    if not known:
+        raise BuildError(f"{folder} holds no space: build one with `python -m builders`")
     reports = {space: _check_files(folder, space, record) for space, record in known.items()}
     _check_strangers(folder, known, reports)
     tasks = [
-        _Task(folder, space, shard.path, group)
+        task
         for space, record in known.items()
-        for shard in record.shards
-        for group in _row_groups(folder, shard, reports[space])
+        for task in _tasks(folder, space, record, reports[space], rows)
     ]
     with pool.processes(workers) as executor:
         done = pool.run(executor, workers, _check_row_group, tasks)
@@ -103,11 +122,11 @@ def verify(folder: Path, workers: int, progress: Progress) -> dict[str, Report]:
 
 def _check_files(folder: Path, space: str, record: SpaceRecord) -> Report:
     report = Report()
-    for shard in (*record.shards, *record.catalog):
+    for shard in record.files:
         path = folder / shard.path
         if not path.is_file():
             report.fail("files", f"{shard.path} is missing")
-        elif (content := path.read_bytes()) and hashlib.sha256(content).hexdigest() != shard.sha256:
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != shard.sha256:
             report.fail("files", f"{shard.path} is not what the manifest says")
     for split in record.splits:
         names = sorted(shard.path for shard in record.shards if split_of(shard.path) == split)
@@ -118,14 +137,21 @@ def _check_files(folder: Path, space: str, record: SpaceRecord) -> Report:
 
 
 def _check_strangers(folder: Path, known: dict[str, SpaceRecord], reports: dict[str, Report]) -> None:
-    """Report Parquet files that a config would read although the manifest does not know them."""
-    listed = {shard.path for record in known.values() for shard in (*record.shards, *record.catalog)}
-    for path in folder.rglob("*.parquet"):
-        name = path.relative_to(folder).as_posix()
-        if name not in listed:
-            parts = name.split("/")
-            space = parts[1] if len(parts) > 1 and parts[1] in reports else next(iter(reports))
-            reports[space].fail("files", f"{name} is not in the manifest")
+    """Report a missing card, and files that would be read or published although nobody made them."""
+    first = next(iter(reports.values()))
+    if not (folder / _CARD).is_file():
+        first.fail("files", f"{_CARD} is missing")
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    for name in strangers((path.relative_to(folder).as_posix() for path in files), known):
+        parts = name.split("/")
+        report = reports.get(parts[1], first) if len(parts) > 1 else first
+        report.fail("files", f"{name} is not in the manifest")
+
+
+def strangers(paths: Iterable[str], known: Mapping[str, SpaceRecord]) -> list[str]:
+    """Return the paths that no file of a folder with this manifest has."""
+    listed = {shard.path for record in known.values() for shard in record.files} | _FILES_BESIDE
+    return [path for path in paths if path not in listed and not path.startswith(_FOLDERS_BESIDE)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,43 +160,70 @@ class _Task:
     space: str
     path: str
     group: int
+    recomputed: tuple[int, ...] | None
+    """Rows of the group, from 0, that are recomputed; None for all."""
 
 
-def _row_groups(folder: Path, shard: ShardRecord, report: Report) -> range:
+def _tasks(
+    folder: Path, space: str, record: SpaceRecord, report: Report, rows: int | None
+) -> Iterator[_Task]:
+    chosen = None if rows is None else draw(record.rows(), rows)
+    first = 0
+    for shard in record.shards:
+        for group, size in enumerate(_row_groups(folder, shard, report)):
+            recomputed = None if chosen is None else within(chosen, first, size)
+            yield _Task(folder, space, shard.path, group, recomputed)
+            first += size
+
+
+def _row_groups(folder: Path, shard: ShardRecord, report: Report) -> list[int]:
+    """Return the numbers of rows of the row groups; none of a shard that cannot be read."""
     try:
         file = pq.ParquetFile(folder / shard.path)
     except (OSError, pa.ArrowException) as error:
         report.fail("files", f"{shard.path} cannot be read: {error}")
-        return range(0)
+        return []
     if not file.schema_arrow.equals(SCHEMA, check_metadata=False):
         report.fail("schema", f"{shard.path} has other columns than a row has")
-        return range(0)
+        return []
     if file.metadata.num_rows != shard.rows:
         report.fail(
             "files", f"{shard.path} has {file.metadata.num_rows} rows, the manifest says {shard.rows}"
         )
-    return range(file.num_row_groups)
+    return [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
 
 
 def _check_row_group(task: _Task) -> tuple[str, Report]:
     report = Report()
     try:
-        rows = pq.ParquetFile(task.folder / task.path).read_row_group(task.group).to_pylist()
+        file = pq.ParquetFile(task.folder / task.path)
+        rows = file.read_row_group(task.group, columns=list(_FACTS)).to_pylist()
+        whole = []
+        if task.recomputed != ():
+            table = file.read_row_group(task.group)
+            whole = (table if task.recomputed is None else table.take(list(task.recomputed))).to_pylist()
     except (OSError, pa.ArrowException) as error:
         report.fail("files", f"row group {task.group} of {task.path} cannot be read: {error}")
-        rows = []
+        return task.space, report
+    report.rows, report.recomputed = len(rows), len(whole)
     for row in rows:
-        report.rows += 1
-        for check, what in _failures(task.space, row):
+        for check, what in _fact_failures(task.space, row):
+            report.fail(check, f"{row['id']}: {what}")
+    for row in whole:
+        for check, what in _graph_failures(row):
             report.fail(check, f"{row['id']}: {what}")
     return task.space, report
 
 
-def _failures(space: str, row: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with a row, as (check, what)."""
+def _fact_failures(space: str, row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the columns `_FACTS` of a row, as (check, what)."""
     if row["space"] != space or not row["id"].startswith(f"{space}/"):
         yield "ids", f"it is among the rows of {space}"
     yield from _label_failures(row)
+
+
+def _graph_failures(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield where a row is not what its graph says, as (check, what)."""
     try:
         model = ModelProto.FromString(row["onnx"])
         onnx.checker.check_model(model)
@@ -216,6 +269,9 @@ def _label_failures(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "labels", f"accuracy {accuracy} with label {label}"
     if accuracy is not None and not 0 <= accuracy <= 100:
         yield "labels", f"accuracy {accuracy} is no percentage"
+    for metric in row["metrics"]:
+        if metric["value"] is None or not math.isfinite(metric["value"]):  # the Hub's statistics fail on them
+            yield "labels", f"the metric {metric['name']} is {metric['value']}"
     if row["architecture"] == "" or row["dataset"] == "":
         yield "labels", "no architecture or dataset"
 
@@ -233,6 +289,11 @@ def _check_columns(folder: Path, record: SpaceRecord, report: Report) -> None:
         report.fail("ids", f"{name} occurs more than once")
     if not catalog.equals(data):
         report.fail("catalog", "the catalog's rows are not those of the shards")
+    try:
+        for fault in gallery.faults(folder, record.gallery, data):
+            report.fail("gallery", fault)
+    except (OSError, pa.ArrowException, BuildError) as error:
+        report.fail("gallery", str(error))
     labels = Counter(label or "unlabelled" for label in data["label"].to_pylist())
     if dict(labels) != dict(record.labels):
         report.fail("labels", f"the manifest counts {dict(record.labels)}, the rows are {dict(labels)}")

@@ -65,3 +65,7 @@ class BuildError(OnnxBenchError):
 
 class LoadError(OnnxBenchError):
     """A dataset cannot be found or read."""
+
+
+class UploadError(OnnxBenchError):
+    """A dataset folder cannot be published, or what is published is something else."""

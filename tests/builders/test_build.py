@@ -35,7 +35,7 @@ def test_a_folder_holds_shards_catalog_manifest_and_readme(built):
     assert set(digests(built)) == {
         "README.md",
         "manifest.json",
-        *(shard.path for shard in (*record.shards, *record.catalog)),
+        *(shard.path for shard in record.files),
     }
     assert not list(built.parent.glob("onnx-bench.*"))
 

@@ -38,7 +38,7 @@ def record(folder, space):
     ]
     shards = tuple(write_shard(folder, task) for task in plan(space, "train", rows))
     catalog = write_catalog(folder, f"catalog/{space}/train-00000-of-00001.parquet", [s.path for s in shards])
-    return SpaceRecord("", shards, (catalog,), ())
+    return SpaceRecord("", shards, (catalog,), (), ())
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def make_folder(folder):
         for number, architecture in enumerate(SPACE.sample(ROWS, seed=2))
     ]
     shards = tuple(write_shard(folder, task) for task in plan("nasbench201", "train", rows))
-    manifest.write(folder, {"nasbench201": SpaceRecord("", shards, (), ())})
+    manifest.write(folder, {"nasbench201": SpaceRecord("", shards, (), (), ())})
     return folder
 
 
