@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from tqdm import tqdm
 
+from builders.console import console, one_message, progress
 from builders.hub import HubRepository
-from builders.labels import Item
 from builders.publishing import ROWS, publish, refuse_differences
-from onnx_bench_dataset.errors import OnnxBenchError
-
-_INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
-_console = Console(highlight=False, markup=False, soft_wrap=True)
 
 app = typer.Typer(
     add_completion=False,
@@ -78,11 +70,11 @@ def upload(
 
     - `python upload.py --check someone/onnx-bench`
     """
-    try:
+    with one_message("what was sent is kept"):
         repository = HubRepository(name, endpoint)
         if check:
             refuse_differences(folder, repository, tag or "main")
-            _console.print(f"{name} at {tag or 'main'} serves what {folder} holds")
+            _say(f"{name} at {tag or 'main'} serves what {folder} holds")
         else:
             publish(
                 folder,
@@ -93,23 +85,15 @@ def upload(
                 force=force,
                 rows=rows,
                 workers=workers,
-                progress=_progress,
-                say=_console.print,
+                progress=progress,
+                say=_say,
             )
         if not dry_run:
-            _console.print(repository.url)
-    except OnnxBenchError as error:
-        _console.print(f"error: {error}", style="bold red")
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt:
-        _console.print("interrupted; what was sent is kept, run the same command again to go on")
-        raise typer.Exit(_INTERRUPTED) from None
+            _say(repository.url)
 
 
-def _progress(
-    iterable: Iterable[Item], *, desc: str | None = None, total: int | None = None
-) -> Iterable[Item]:
-    return tqdm(iterable, desc=desc, total=total, file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
+def _say(line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

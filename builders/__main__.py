@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from tqdm import tqdm
 
 from builders import digits_noise, marks, retraining
-from builders.build import Outcome, Where
+from builders.build import Where
 from builders.build import build as build_spaces
+from builders.console import build_table, console, one_message, progress, verify_table
 from builders.digits import SPACE as DIGITS
 from builders.import_files import import_files, report_path
 from builders.import_rows import Import
-from builders.labels import Item
-from builders.manifest import SpaceRecord
 from builders.merge import merge as merge_parts
 from builders.parts import Part
 from builders.registry import BENCHMARKS
 from builders.sampling import DRAWN_AT_ONCE, ROWS_PER_SHARD, Sample
 from builders.sampling import sample as draw_sample
 from builders.texts import LEAST_VOCABULARY, MARK, measure, tables
-from builders.verify import CHECKS, Report
 from builders.verify import verify as verify_folder
 from onnx_bench_dataset.digits import table as digits_table
-from onnx_bench_dataset.errors import OnnxBenchError, UnknownNameError
+from onnx_bench_dataset.errors import UnknownNameError
 from onnx_bench_dataset.spaces import SPACES
-
-_INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
-_console = Console(stderr=False)
-
 
 app = typer.Typer(
     add_completion=False,
@@ -108,7 +98,7 @@ def build(
 
     - `python -m builders --shards $SLURM_ARRAY_TASK_ID/8`
     """
-    with _one_message():
+    with one_message():
         where = _where(workers, scheduler, shards)
         _build(spaces, _folder(out, where), sources, where, limit)
 
@@ -125,8 +115,8 @@ def merge(
 
     Example: `python -m builders merge onnx-bench.part-*`
     """
-    with _one_message():
-        _console.print(_build_table(merge_parts(parts, out, workers=workers, progress=_progress), out))
+    with one_message():
+        console.print(build_table(merge_parts(parts, out, workers=workers, progress=progress), out))
 
 
 @app.command()
@@ -155,12 +145,12 @@ def sample(
 
     - `python -m builders sample einspace --rows 100000000 --shards $SLURM_ARRAY_TASK_ID/1000`
     """
-    with _one_message():
+    with one_message():
         where = _where(workers, scheduler, shards)
         folder = _folder(out, where)
         wanted = Sample(space, rows, seed, rows_per_shard)
-        outcome = draw_sample(wanted, folder, where=where, progress=_progress)
-        _console.print(_build_table([outcome], folder))
+        outcome = draw_sample(wanted, folder, where=where, progress=progress)
+        console.print(build_table([outcome], folder))
 
 
 @app.command("import")
@@ -215,19 +205,19 @@ def import_onnx(
 
     - `python -m builders import ~/models --space my_models --metrics ~/accuracies.csv --dataset cifar100`
     """
-    with _one_message():
+    with one_message():
         wanted = Import(folder, space, metrics, dataset)
         listing = report or report_path(out, space)
         outcome, found = import_files(
-            wanted, out, listing, sources=sources, workers=workers, progress=_progress
+            wanted, out, listing, sources=sources, workers=workers, progress=progress
         )
-        _console.print(_build_table([outcome], out))
+        console.print(build_table([outcome], out))
         for note in outcome.record.notes if outcome.record else ():
-            _console.print(f"{space}: {note}", style="yellow", highlight=False, markup=False)
+            console.print(f"{space}: {note}", style="yellow", highlight=False, markup=False)
         for file, result, reason in found.lines[:_SHOWN]:
-            _console.print(f"{file}: {result}: {reason}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{file}: {result}: {reason}", highlight=False, markup=False, soft_wrap=True)
         if found.lines:
-            _console.print(
+            console.print(
                 f"all {len(found.lines):,} are in {listing}", highlight=False, markup=False, soft_wrap=True
             )
 
@@ -251,13 +241,13 @@ def verify(
 
     - `python -m builders verify onnx-bench --rows 500`
     """
-    with _one_message():
-        reports = verify_folder(folder, workers, _progress, rows)
-    _console.print(_verify_table(reports))
+    with one_message():
+        reports = verify_folder(folder, workers, progress, rows)
+    console.print(verify_table(reports))
     for space, report in reports.items():
         for check, examples in report.examples.items():
             for example in examples:
-                _console.print(f"{space}, {check}: {example}", style="red", highlight=False, markup=False)
+                console.print(f"{space}, {check}: {example}", style="red", highlight=False, markup=False)
     if not all(report.ok for report in reports.values()):
         raise typer.Exit(1)
 
@@ -292,10 +282,10 @@ def texts(
 
     - `python -m builders texts onnx-bench --all --out docs/text.md`
     """
-    with _one_message():
+    with one_message():
         if out:
             marks.check(out, MARK)
-        made = tables(measure(folder, rows, vocabulary, every_row, workers, _progress), vocabulary)
+        made = tables(measure(folder, rows, vocabulary, every_row, workers, progress), vocabulary)
         if out:
             marks.fill(out, MARK, made)
     if not out:
@@ -328,10 +318,10 @@ def proxies(
     """
     from builders.proxies import Scoring, add_scores
 
-    with _one_message():
+    with one_message():
         wanted = Scoring(tuple(dict.fromkeys(names.split(","))), limit, batch, seed)
-        outcomes = add_scores(folder, spaces, wanted, workers=workers, progress=_progress)
-        _console.print(_build_table(outcomes, folder))
+        outcomes = add_scores(folder, spaces, wanted, workers=workers, progress=progress)
+        console.print(build_table(outcomes, folder))
 
 
 @app.command()
@@ -355,8 +345,8 @@ def pictures(
     """
     from builders.pictures import draw  # loads matplotlib, which no other command waits for
 
-    with _one_message():
-        for path in draw(folder, sample, workers, _progress):
+    with one_message():
+        for path in draw(folder, sample, workers, progress):
             typer.echo(path)
 
 
@@ -382,8 +372,8 @@ def retrain(
 
     - `python -m builders digits --retrain --limit 60 --table /tmp/digits.parquet`
     """
-    with _one_message():
-        made = retraining.retrain(table, limit, workers=workers, device=device, progress=_progress)
+    with one_message():
+        made = retraining.retrain(table, limit, workers=workers, device=device, progress=progress)
         typer.echo(digits_noise.markdown(made))
         typer.echo(digits_noise.agreement(made, digits_table.read()))
 
@@ -410,7 +400,7 @@ def noise(
 
     - `python -m builders noise --out docs/digits.md`
     """
-    with _one_message():
+    with one_message():
         made = digits_noise.markdown(digits_table.read(table))
         if out:
             marks.fill(out, digits_noise.MARK, made)
@@ -438,20 +428,20 @@ def _build(
     if unknown:
         raise UnknownNameError(f"no space is called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     chosen = [BENCHMARKS[space] for space in dict.fromkeys(spaces or BENCHMARKS)]
-    outcomes = build_spaces(chosen, out, sources=sources, where=where, limit=limit, progress=_progress)
-    _console.print(_build_table(outcomes, out))
+    outcomes = build_spaces(chosen, out, sources=sources, where=where, limit=limit, progress=progress)
+    console.print(build_table(outcomes, out))
     for outcome in outcomes:
         for source in outcome.record.sources if outcome.record else ():
-            _console.print(
+            console.print(
                 f"{outcome.space}: {source.path} ({source.origin})", highlight=False, soft_wrap=True
             )
         for note in outcome.record.notes if outcome.record else ():
-            _console.print(f"{outcome.space}: {note}", style="yellow", highlight=False)
+            console.print(f"{outcome.space}: {note}", style="yellow", highlight=False)
     skipped = [outcome for outcome in outcomes if outcome.record is None]
     for outcome in skipped:
-        _console.print(f"{outcome.space} was skipped: {outcome.reason}", style="yellow", highlight=False)
+        console.print(f"{outcome.space} was skipped: {outcome.reason}", style="yellow", highlight=False)
     if skipped and [outcome.space for outcome in outcomes if outcome.record] == [DIGITS]:
-        _console.print(
+        console.print(
             f"{DIGITS} was built, whose labels come with this package. For the published benchmarks run the "
             "same command with a network, or with their files in a folder that --sources names "
             "(builders/sources.csv lists them)",
@@ -460,76 +450,13 @@ def _build(
     if len(skipped) == len(outcomes) or (spaces and skipped):
         raise typer.Exit(1)
     if where.part:
-        _console.print(f"Join all {where.part.count} parts with python -m builders merge", highlight=False)
+        console.print(f"Join all {where.part.count} parts with python -m builders merge", highlight=False)
         return
-    _console.print(
+    console.print(
         f'Load it beside the folder with datasets.load_dataset("{out.name}"), check it with '
         f"python -m builders verify {out}",
         highlight=False,
     )
-
-
-def _progress(
-    iterable: Iterable[Item], *, desc: str | None = None, total: int | None = None
-) -> Iterable[Item]:
-    return tqdm(iterable, desc=desc, total=total, file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
-
-
-def _build_table(outcomes: list[Outcome], out: Path) -> Table:
-    table = Table(title=f"{out}")
-    table.add_column("space", min_width=max(len(outcome.space) for outcome in outcomes))
-    for name in ("rows", "train", "test"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("labels", "size", "result"):
-        table.add_column(name)
-    for outcome in outcomes:
-        record = outcome.record
-        if record is None:
-            table.add_row(outcome.space, "", "", "", "", "", "skipped, see below")
-            continue
-        table.add_row(
-            outcome.space,
-            f"{record.rows():,}",
-            f"{record.rows('train'):,}",
-            f"{record.rows('test'):,}",
-            _labels(record),
-            f"{record.bytes / 1e6:.1f} MB",
-            f"{outcome.reason}, {outcome.seconds:.0f} s",
-        )
-    return table
-
-
-def _labels(record: SpaceRecord) -> str:
-    """Name the labels, with counts where there are several kinds."""
-    if len(record.labels) == 1:
-        return next(iter(record.labels))
-    return "\n".join(f"{count:,} {label}" for label, count in record.labels.items())
-
-
-def _verify_table(reports: dict[str, Report]) -> Table:
-    table = Table(title="failures by check")
-    table.add_column("check")
-    for space in reports:
-        table.add_column(space, justify="right")
-    table.add_row("rows read", *(f"{report.rows:,}" for report in reports.values()))
-    recomputed = (f"{report.recomputed:,}" for report in reports.values())
-    table.add_row("rows recomputed", *recomputed, end_section=True)
-    for check in CHECKS:
-        table.add_row(check, *(str(report.failures[check]) for report in reports.values()))
-    return table
-
-
-@contextmanager
-def _one_message() -> Iterator[None]:
-    """Turn errors that a user can mend, and Ctrl-C, into one message and an exit status."""
-    try:
-        yield
-    except OnnxBenchError as error:
-        _console.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt:
-        _console.print("interrupted; finished shards are kept, run the same command again to go on")
-        raise typer.Exit(_INTERRUPTED) from None
 
 
 def main(arguments: Sequence[str]) -> None:
