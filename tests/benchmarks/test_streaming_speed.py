@@ -79,7 +79,14 @@ def test_rows_from_local_shards(benchmark, folder, space, column, required, way)
         assert max(speeds) >= required
 
 
-@pytest.mark.parametrize("space", SPACES)
+FEW_BYTES = pytest.mark.xfail(
+    strict=True, reason="rows of 72 bytes in all: the two columns and the footers are 8 % of them"
+)
+
+
+@pytest.mark.parametrize(
+    "space", [pytest.param(name, marks=[FEW_BYTES] * (name == "nasbench_macro")) for name in SPACES]
+)
 def test_bytes_of_two_columns_over_http(benchmark, folder, space, tmp_path, monkeypatch):
     with hub_server.serving() as hub:
         hub_server.use(hub, monkeypatch, cache=tmp_path)
@@ -93,8 +100,7 @@ def test_bytes_of_two_columns_over_http(benchmark, folder, space, tmp_path, monk
         sent = sum(request.sent for request in hub.requests if request.path.startswith("/content/"))
     stored = sum(file.stat().st_size for file in (folder / "data" / space).iterdir())
     benchmark.extra_info["share"] = sent / stored
-    if space != "nasbench_macro":  # its two columns and footers alone are 8 % of it, as it has 60 bytes a row
-        assert sent / stored <= 0.05
+    assert sent / stored <= 0.05
 
 
 @pytest.mark.parametrize("space", ["nasbench101", "nasbench201", "nasbench301"])
