@@ -20,7 +20,7 @@ from builders.build import Outcome, Plan, Where, preparing, publish, stage
 from builders.code_version import version
 from builders.labels import LabelledArchitecture, Progress
 from builders.shards import RowGroups, ShardRecord, Target, make_rows, path_of, record, writing
-from onnx_bench_dataset import release, spaces
+from onnx_bench_dataset import spaces
 from onnx_bench_dataset.errors import BuildError
 from onnx_bench_dataset.schema import SCHEMA
 from onnx_bench_dataset.splits import SPLITS, split_of_graph
@@ -107,7 +107,7 @@ class _PairTask:
                 yield LabelledArchitecture(
                     name=f"sampled/{seed}/{index}",
                     architecture=drawn[index - begin],
-                    dataset=release.DATASET,
+                    dataset=spaces.get(space).dataset,
                     accuracy=None,
                     label=None,
                     metrics=(),

@@ -62,6 +62,7 @@ class Digits(Space):
     name = "digits"
     family = "digits"
     is_reduced = True
+    dataset = "digits"
 
     def network(
         self,

@@ -18,12 +18,14 @@ class Space(ABC):
     """A search space: a set of architectures and the rule that turns each into a network.
 
     `family` names spaces that must never be on both sides of a zero-shot split. A space whose networks are
-    small versions of the architectures of other families (`is_reduced`) is on neither side.
+    small versions of the architectures of other families (`is_reduced`) is on neither side. `dataset` is what
+    accuracies of the space are measured on.
     """
 
     name: str
     family: str
     is_reduced: bool = False
+    dataset: str = "cifar10"
 
     @abstractmethod
     def network(

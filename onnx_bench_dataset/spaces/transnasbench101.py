@@ -72,6 +72,7 @@ class TransNASBench101(TabularSpace):
 
     name = "transnasbench101"
     family = "transnasbench101"
+    dataset = "taskonomy/class_scene"
 
     def architectures(self) -> Sequence[str]:
         """Return all 7,352 architectures, macro first; the position is the benchmark's index."""

@@ -7,6 +7,7 @@ import pytest
 from builders.labels import no_progress
 from builders.registry import BENCHMARKS
 from builders.sources import Sources
+from onnx_bench_dataset import spaces
 
 PUBLISHED = {
     "nasbench101": (423_624, "2bb2a35a55e72f459592a55f1c97bc995986597f638cc53281c6f00106810cc1"),
@@ -28,3 +29,9 @@ def test_ids_name_the_architectures_that_they_were_published_for(space, publishe
     rows = BENCHMARKS[space].read(Sources(published), no_progress)
     lines = sorted(f"{space}/{row.name} {row.architecture}\n" for row in rows)
     assert (len(lines), hashlib.sha256("".join(lines).encode()).hexdigest()) == PUBLISHED[space]
+
+
+@pytest.mark.parametrize("space", ["nasbench201", "nasbench_macro", "transnasbench101", "digits"])
+def test_the_space_says_what_its_accuracies_are_measured_on(space, published):
+    rows = BENCHMARKS[space].read(Sources(published), no_progress)
+    assert {row.dataset for row in rows} == {spaces.get(space).dataset}
