@@ -175,10 +175,9 @@ def stage(
         shard for some in progress(done, desc=f"{plan.space}: shards", total=len(tasks)) for shard in some
     )
     catalog: list[shards.ShardRecord] = []
-    if not place.part:
-        catalog = sorted(run(partial(_write_catalog, place.target), _plan_catalog(plan.space, made)))
     pictures: tuple[shards.ShardRecord, ...] = ()
     if not place.part:
+        catalog = sorted(run(partial(_write_catalog, place.target), _plan_catalog(plan.space, made)))
         is_imported = plan.origin == "imported"
         pictures = gallery.make(
             place.target, plan.space, made, from_text=is_imported, run=run, progress=progress

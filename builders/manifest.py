@@ -67,9 +67,14 @@ def split_of(path: str) -> str:
 
 def write(folder: Path, spaces: Mapping[str, SpaceRecord]) -> None:
     """Write the manifest of a folder."""
-    content = {"format": _FORMAT, "spaces": {name: asdict(spaces[name]) for name in sorted(spaces)}}
+    write_records(folder / FILE, {"format": _FORMAT}, spaces)
+
+
+def write_records(path: Path, about: Mapping[str, str], spaces: Mapping[str, SpaceRecord]) -> None:
+    """Write the records of spaces as JSON, below what is said `about` all of them."""
+    content = {**about, "spaces": {name: asdict(spaces[name]) for name in sorted(spaces)}}
     text = json.dumps(content, indent=1, default=lambda value: value._asdict())
-    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> dict[str, SpaceRecord]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -59,10 +59,7 @@ class Part:
 
 def write(folder: Path, part: Part, spaces: Mapping[str, SpaceRecord]) -> None:
     """Write the record of a part."""
-    records = {name: asdict(spaces[name]) for name in sorted(spaces)}
-    content = {"format": _FORMAT, "part": str(part), "spaces": records}
-    text = json.dumps(content, indent=1, default=lambda value: value._asdict())
-    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+    manifest.write_records(folder / FILE, {"format": _FORMAT, "part": str(part)}, spaces)
 
 
 def read(folder: Path) -> tuple[Part, dict[str, SpaceRecord]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.dataset as ds
 
 from onnx_bench_dataset.errors import UnknownNameError
 from onnx_bench_dataset.folders import MANIFEST, check_folder
@@ -26,7 +27,7 @@ def find_row(id: str, place: Path | Version) -> dict[str, Any]:
     space = id.partition("/")[0]
     shards = _open_shards(place, space)
     for shard in shards:
-        for group in _groups_around(shard, id):
+        for group in shard.row_groups(ds.field("id") == id):
             position = next(shard.tables([group], ["id"]))["id"].index(id).as_py()
             if position >= 0:
                 row: dict[str, Any] = next(shard.tables([group])).slice(position, 1).to_pylist()[0]
@@ -54,15 +55,6 @@ def _open_shards(place: Path | Version, space: str) -> list[Shard]:
             for file in files
         ]
     return [open_shard(str(folder / file)) for file in files]
-
-
-def _groups_around(shard: Shard, id: str) -> Iterator[int]:
-    """Yield the row groups whose statistics leave room for an id."""
-    column = shard.schema.names.index("id")
-    for group in range(shard.metadata.num_row_groups):
-        statistics = shard.metadata.row_group(group).column(column).statistics
-        if statistics is None or not statistics.has_min_max or statistics.min <= id <= statistics.max:
-            yield group
 
 
 def _similar_ids(shards: Sequence[Shard], space: str, id: str) -> str:
