@@ -69,3 +69,7 @@ class LoadError(OnnxBenchError):
 
 class UploadError(OnnxBenchError):
     """A dataset folder cannot be published, or what is published is something else."""
+
+
+class PredictorError(OnnxBenchError):
+    """A predictor cannot learn from what it is given, or its file is not one of this version."""
