@@ -33,7 +33,7 @@ class Predictor(ABC):
     """What it is called in the registry."""
     summary: ClassVar[str]
     """What it does, in a line of a table."""
-    columns: ClassVar[tuple[str, ...]] = ("text",)
+    columns: tuple[str, ...] = ("text",)
     """What it reads of a row: some of `visible.NETWORK`."""
     learns: ClassVar[bool] = True
     """Whether it makes use of labels."""
