@@ -15,8 +15,12 @@ PREDICTORS = {
     "params": "baselines:Params",
     "macs": "baselines:Macs",
     "depth": "baselines:Depth",
+    "onnxnet": "onnxnet:OnnxNet",
 }
 """Where each predictor is: its module here, which is imported when it is asked for, and its class."""
+
+EXTRAS = {"onnxnet": "neural"}
+"""The extra of this package that a predictor needs."""
 
 
 def find(name: str) -> type[Predictor]:
@@ -29,7 +33,14 @@ def find(name: str) -> type[Predictor]:
     if name not in PREDICTORS:
         raise UnknownNameError(f"there is no predictor {name!r}; there are {', '.join(PREDICTORS)}")
     module, _, kind = PREDICTORS[name].partition(":")
-    found: type[Predictor] = getattr(import_module(f"onnx_bench_dataset.surrogates.{module}"), kind)
+    try:
+        found: type[Predictor] = getattr(import_module(f"onnx_bench_dataset.surrogates.{module}"), kind)
+    except ModuleNotFoundError as error:
+        if name not in EXTRAS:
+            raise
+        raise PredictorError(
+            f"the predictor {name} needs {error.name}: pip install 'onnx-bench-dataset[{EXTRAS[name]}]'"
+        ) from error
     return found
 
 
