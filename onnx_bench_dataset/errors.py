@@ -71,5 +71,9 @@ class UploadError(OnnxBenchError):
     """A dataset folder cannot be published, or what is published is something else."""
 
 
+class DesignError(OnnxBenchError):
+    """Architectures cannot be designed as asked: experts are missing or wrong, or too many are wanted."""
+
+
 class PredictorError(OnnxBenchError):
     """A predictor cannot learn from what it is given, or its file is not one of this version."""
