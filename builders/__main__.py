@@ -293,6 +293,39 @@ def texts(
 
 
 @app.command()
+def compare(
+    folder: Annotated[Path, typer.Argument(help="Dataset folder, with nasbench101 and nasbench201.")] = Path(
+        "onnx-bench"
+    ),
+    rows: Annotated[int, typer.Option(min=2, help="Rows of a space to train on, and to rank.")] = 1_000,
+    epochs: Annotated[int, typer.Option(min=1, help="Times that a row is seen.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each kind.")] = 2,
+    max_length: Annotated[int, typer.Option(min=2, help="Tokens of a text; the rest is cut.")] = 512,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="What was found, as JSON.")] = Path(
+        "results/texts.json"
+    ),
+) -> None:
+    """Compare how well our text and that of ONNX-Net rank networks, read by the same small language model.
+
+    It is trained alike on texts of either style, on NAS-Bench-101 and on NAS-Bench-201, and ranks held-out
+    rows of both. Takes about twenty minutes of a core; needs the extra `neural`.
+
+    Examples:
+
+    - `python -m builders compare onnx-bench`
+
+    - `python -m builders compare onnx-bench --rows 200 --seeds 1 --out /tmp/texts.json`
+    """
+    from builders import style_ranking  # loads PyTorch, which no other command waits for
+
+    with one_message():
+        budget = style_ranking.Budget(rows, rows, epochs, seeds, max_length)
+        found = style_ranking.compare(folder, budget, progress)
+        style_ranking.write(found, out)
+        typer.echo(style_ranking.table(found))
+
+
+@app.command()
 def proxies(
     folder: Annotated[Path, typer.Argument(help="Dataset folder.")],
     spaces: Annotated[list[str], typer.Argument(metavar="SPACE...", help="Spaces whose rows are scored.")],

@@ -22,7 +22,10 @@ from onnx_bench_dataset.text import STYLES, encode
 
 OURS = STYLES[0]
 
-TUNING, TRAINING = 5e-5, 1e-3
+VOCABULARY = 2_000
+"""Tokens of the small model's tokenizer."""
+
+TUNING, TRAINING = 5e-5, 2e-3
 """Learning rates of a model that has read before, and of one that knows nothing yet."""
 
 
@@ -48,7 +51,7 @@ class OnnxNet(Predictor):
         epochs: int = 5,
         batch_size: int = 16,
         learning_rate: float | None = None,
-        vocabulary: int = 2_000,
+        vocabulary: int = VOCABULARY,
         mixed_precision: str | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
@@ -62,7 +65,7 @@ class OnnxNet(Predictor):
             max_length: tokens, beyond which texts are cut; without it, what the model can read.
             epochs: times that every row is seen.
             batch_size: rows that a device compares in one step.
-            learning_rate: at its highest; 5e-5, or 1e-3 for the small model.
+            learning_rate: at its highest; 5e-5, or 2e-3 for the small model.
             vocabulary: tokens that the small model's tokenizer has.
             mixed_precision: `no`, `fp16` or `bf16`; otherwise what `accelerate launch` says.
             gradient_checkpointing: whether to compute twice rather than to keep in memory.

@@ -15,11 +15,12 @@ PREDICTORS = {
     "params": "baselines:Params",
     "macs": "baselines:Macs",
     "depth": "baselines:Depth",
+    "gnn": "gnn:Gnn",
     "onnxnet": "onnxnet:OnnxNet",
 }
 """Where each predictor is: its module here, which is imported when it is asked for, and its class."""
 
-EXTRAS = {"onnxnet": "neural"}
+EXTRAS = {"gnn": "neural", "onnxnet": "neural"}
 """The extra of this package that a predictor needs."""
 
 
