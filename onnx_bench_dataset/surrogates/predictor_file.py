@@ -21,14 +21,22 @@ FORMAT = 1
 """Changes when files of before can no longer be read."""
 
 MAX_BYTES = 2**31
-"""Of all members, uncompressed: what a file may ask for when it is read."""
+"""Of all members, uncompressed: what a file may ask for when it is read, and may hold when it is written."""
 
 _HEAD = "predictor.json"
 _DATE = (1980, 1, 1, 0, 0, 0)  # files of equal content are equal
 
 
 def write(path: Path, name: str, settings: Mapping[str, Any], members: Mapping[str, bytes]) -> None:
-    """Write a predictor's file, whole or not at all."""
+    """Write a predictor's file, whole or not at all.
+
+    Raises:
+        PredictorError: it would hold more than `MAX_BYTES`, and could not be read again.
+    """
+    if (size := sum(map(len, members.values()))) > MAX_BYTES:
+        raise PredictorError(
+            f"{path} would hold {size:,} bytes, of {MAX_BYTES:,} at most: take a smaller model"
+        )
     head = {
         "format": FORMAT,
         "predictor": name,

@@ -1,5 +1,7 @@
 """ONNX-Net learns from texts of any style, by a model of its own or of Hugging Face, and is stored whole."""
 
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,7 +10,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from onnx_bench_dataset import spaces
 from onnx_bench_dataset.errors import LoadError, PredictorError, UnknownNameError
-from onnx_bench_dataset.surrogates import load, new
+from onnx_bench_dataset.surrogates import load, new, predictor_file
 from onnx_bench_dataset.surrogates.tokenizer import LEAST_VOCABULARY, train_tokenizer
 from onnx_bench_dataset.text import encode
 
@@ -59,6 +61,13 @@ def test_a_file_holds_all_of_it(fitted, rows, tmp_path):
     again = load(tmp_path / "onnxnet")
     assert np.array_equal(again.predict(rows), fitted.predict(rows))
     assert again.state()[0] == fitted.state()[0]
+
+
+def test_a_file_that_could_not_be_read_again_is_not_written(fitted, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor_file, "MAX_BYTES", 100_000)
+    with pytest.raises(PredictorError, match="of 100,000 at most: take a smaller model"):
+        fitted.save(tmp_path / "onnxnet")
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_styles_are_made_of_the_model(rows):
@@ -114,6 +123,16 @@ def test_nothing_is_predicted_or_saved_before_it_has_learned(rows, tmp_path):
     for use in (lambda new: new.predict(rows), lambda new: new.save(tmp_path / "file")):
         with pytest.raises(PredictorError, match="has learned nothing yet"):
             use(new("onnxnet"))
+
+
+def test_an_absent_extra_is_named(monkeypatch):
+    for module in ("onnxnet", "language_model", "tokenizer"):
+        monkeypatch.delitem(sys.modules, f"onnx_bench_dataset.surrogates.{module}")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(
+        PredictorError, match=r"needs transformers: pip install 'onnx-bench-dataset\[neural\]'"
+    ):
+        new("onnxnet")
 
 
 def test_the_tokenizer_reads_words_and_loses_none():
