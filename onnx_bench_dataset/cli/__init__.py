@@ -1,8 +1,9 @@
 """The command line `onnx-bench`."""
 
+from onnx_bench_dataset.cli import designing
 from onnx_bench_dataset.cli.commands import app
 
-__all__ = ["app", "main"]
+__all__ = ["app", "designing", "main"]
 
 
 def main() -> None:

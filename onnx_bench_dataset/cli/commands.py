@@ -62,7 +62,7 @@ _Force = Annotated[bool, typer.Option("--force", help="Write over a file that is
 
 
 @contextmanager
-def _one_message() -> Iterator[None]:
+def one_message() -> Iterator[None]:
     """Turn errors into one message and exit status 1."""
     try:
         yield
@@ -97,7 +97,7 @@ def _options(
 
 
 @app.command("encode")
-@_one_message()
+@one_message()
 def encode_file(
     model: _ModelFile,
     style: Annotated[str, typer.Option(metavar="NAME", help=f"One of {', '.join(STYLES)}.")] = STYLES[0],
@@ -135,7 +135,7 @@ def encode_file(
 
 
 @app.command("decode")
-@_one_message()
+@one_message()
 def decode_file(
     text: Annotated[str, typer.Argument(metavar="TEXT.txt", help="Text; `-` is standard input.")],
     out: Annotated[str, typer.Option(metavar="FILE", help="ONNX file to write; `-` is standard output.")],
@@ -165,7 +165,7 @@ def decode_file(
 
 
 @app.command()
-@_one_message()
+@one_message()
 def info(
     model: _ModelFile,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
@@ -192,7 +192,7 @@ def info(
 
 
 @app.command()
-@_one_message()
+@one_message()
 def proxies(
     model: _ModelFile,
     names: Annotated[
@@ -233,7 +233,7 @@ def proxies(
 
 
 @app.command()
-@_one_message()
+@one_message()
 def show(
     network: Annotated[
         str,
@@ -287,7 +287,7 @@ def show(
 
 
 @app.command("draw")
-@_one_message()
+@one_message()
 def draw_network(
     network: Annotated[
         str,
@@ -325,7 +325,7 @@ def draw_network(
 
 
 @app.command()
-@_one_message()
+@one_message()
 def export(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="`all`, a space, or `zero-shot-<family>`.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write into.")],

@@ -5,7 +5,7 @@ A reading of NAL, "Automating Neural Architecture Design without Search" (arXiv 
 """
 
 from onnx_bench_dataset import training
-from onnx_bench_dataset.design.generation import SPACES, Design, design
+from onnx_bench_dataset.design.generation import SPACES, Design, check_space, design
 from onnx_bench_dataset.design.knowledge import Knowledge, MeasuredCells, measured_cells, read_experts
 from onnx_bench_dataset.design.learning import Negatives, Settings, Writer, learn
 
@@ -20,6 +20,7 @@ __all__ = [
     "Negatives",
     "Settings",
     "Writer",
+    "check_space",
     "design",
     "learn",
     "measured_cells",

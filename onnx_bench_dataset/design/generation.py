@@ -46,17 +46,26 @@ def design(space: str, writer: Writer, count: int = 10, seed: int = 0) -> list[D
         UnknownNameError: nothing can be designed for the space.
         DesignError: there are not so many new architectures among the candidates.
     """
-    if space not in SPACES:
-        raise UnknownNameError(f"nothing can be designed for {space!r}, but for {', '.join(SPACES)}")
+    check_space(space)
     if count < 1:
         raise DesignError(f"{count:,} designs were asked for: at least one can be had")
     designs = SPACES[space](writer, count, seed)
     if len(designs) < count:
         raise DesignError(
-            f"{count:,} new architectures of {space} were asked for, but only {len(designs):,} are among those "
+            f"{count:,} new architectures of {space} were asked for; there are {len(designs):,} among those "
             f"that were weighed: ask for at most {len(designs):,}"
         )
     return designs
+
+
+def check_space(space: str) -> None:
+    """Make sure that something can be designed for a space.
+
+    Raises:
+        UnknownNameError: nothing can.
+    """
+    if space not in SPACES:
+        raise UnknownNameError(f"nothing can be designed for {space!r}, but for {', '.join(SPACES)}")
 
 
 def _nasbench101(writer: Writer, count: int, seed: int) -> list[Design]:

@@ -13,9 +13,12 @@ how many vertices it has: all pairs are undecided, and messages flow between all
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import GATv2Conv
@@ -28,6 +31,8 @@ DROPOUT = 0.2
 
 _INPUT, _OUTPUT, _UNDECIDED = len(OPERATIONS), len(OPERATIONS) + 1, len(OPERATIONS) + 2
 _MESSAGES = 4  # forward and feedback, along links and along undecided pairs
+
+_Numbers: TypeAlias = NDArray[np.int64]
 
 
 class CellBatch(NamedTuple):
@@ -62,53 +67,61 @@ def written(cells: Sequence[Cell], *, missing: bool = False) -> CellBatch:
 
 def blank(cells: Sequence[Cell]) -> CellBatch:
     """Return cells of which nothing but the number of vertices shows; all pairs are asked about."""
-    kinds = [[_INPUT, *[_UNDECIDED] * len(cell.operations), _OUTPUT] for cell in cells]
+    kinds = [_blank_kinds(len(cell.operations)) for cell in cells]
     pairs = [_all_pairs(len(kind)) for kind in kinds]
     return _joined(kinds, pairs, [_links(cell) for cell in cells], pairs, is_blank=True)
 
 
 def operations(cells: Sequence[Cell]) -> Tensor:
     """Return the number of each vertex's operation, [V]; -1 for inputs and outputs."""
-    numbers = [kind if kind < _INPUT else -1 for cell in cells for kind in _kinds(cell)]
-    return torch.tensor(numbers)
+    kinds = np.concatenate([_kinds(cell) for cell in cells])
+    return torch.from_numpy(np.where(kinds < _INPUT, kinds, -1))
 
 
-def _kinds(cell: Cell) -> list[int]:
-    return [_INPUT, *map(OPERATIONS.index, cell.operations), _OUTPUT]
+@lru_cache(maxsize=1 << 15)
+def _kinds(cell: Cell) -> _Numbers:
+    return np.array([_INPUT, *map(OPERATIONS.index, cell.operations), _OUTPUT])
 
 
-def _links(cell: Cell) -> list[tuple[int, int]]:
-    return [(source, target) for target, sources in enumerate(cell.inputs, 1) for source in sources]
+def _blank_kinds(size: int) -> _Numbers:
+    return np.array([_INPUT, *[_UNDECIDED] * size, _OUTPUT])
 
 
-def _all_pairs(count: int) -> list[tuple[int, int]]:
-    return [(source, target) for target in range(1, count) for source in range(target)]
+@lru_cache(maxsize=1 << 15)
+def _links(cell: Cell) -> _Numbers:
+    """Return (source, target) of each link, [number of links, 2]."""
+    pairs = [(source, target) for target, sources in enumerate(cell.inputs, 1) for source in sources]
+    return np.array(pairs)
+
+
+@lru_cache(maxsize=64)
+def _all_pairs(count: int) -> _Numbers:
+    return np.array([(source, target) for target in range(1, count) for source in range(target)])
 
 
 def _joined(
-    kinds: Sequence[list[int]],
-    shown: Sequence[list[tuple[int, int]]],
-    links: Sequence[list[tuple[int, int]]],
-    asked: Sequence[list[tuple[int, int]]],
+    kinds: Sequence[_Numbers],
+    shown: Sequence[_Numbers],
+    links: Sequence[_Numbers],
+    asked: Sequence[_Numbers],
     *,
     is_blank: bool,
 ) -> CellBatch:
-    starts = [0]
-    for kind in kinds:
-        starts.append(starts[-1] + len(kind))
-    has = [set(pairs) for pairs in links]
+    sizes = [len(kind) for kind in kinds]
+    count = sum(sizes)
+    starts = np.cumsum(sizes) - sizes
 
-    def numbered(pairs: Sequence[list[tuple[int, int]]]) -> Tensor:
-        flat = [(start + a, start + b) for start, some in zip(starts, pairs, strict=False) for a, b in some]
-        return torch.tensor(flat).reshape(-1, 2).T.contiguous()
+    def numbered(pairs: Sequence[_Numbers]) -> _Numbers:
+        return (np.concatenate(pairs) + np.repeat(starts, list(map(len, pairs)))[:, None]).T
 
+    pairs, linked = numbered(asked), numbered(links)
     return CellBatch(
-        vertices=torch.tensor([kind for some in kinds for kind in some]),
-        links=numbered(shown),
+        vertices=torch.from_numpy(np.concatenate(kinds)),
+        links=torch.from_numpy(numbered(shown)),
         is_blank=is_blank,
-        pairs=numbered(asked),
-        cell_of_pair=torch.tensor([number for number, pairs in enumerate(asked) for _ in pairs]),
-        is_linked=torch.tensor([p in has[number] for number, pairs in enumerate(asked) for p in pairs]),
+        pairs=torch.from_numpy(pairs),
+        cell_of_pair=torch.from_numpy(np.repeat(np.arange(len(asked)), list(map(len, asked)))),
+        is_linked=torch.from_numpy(np.isin(pairs[0] * count + pairs[1], linked[0] * count + linked[1])),
         num_cells=len(kinds),
     )
 
