@@ -15,12 +15,13 @@ PREDICTORS = {
     "params": "baselines:Params",
     "macs": "baselines:Macs",
     "depth": "baselines:Depth",
+    "features": "graph_features:GraphFeatures",
     "gnn": "gnn:Gnn",
     "onnxnet": "onnxnet:OnnxNet",
 }
 """Where each predictor is: its module here, which is imported when it is asked for, and its class."""
 
-EXTRAS = {"gnn": "neural", "onnxnet": "neural"}
+EXTRAS = {"features": "predict", "gnn": "neural", "onnxnet": "neural"}
 """The extra of this package that a predictor needs."""
 
 

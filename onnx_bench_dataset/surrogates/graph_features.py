@@ -1,0 +1,365 @@
+"""The predictor `features`: features of the graph, and three models, each where it is to be trusted.
+
+1. Two ridge regressions on few features, `PANELS`, whose effect is alike in every search space. Straight
+   lines go on beyond what was seen, so they carry what is learned to other spaces.
+2. A Gaussian process on all features learns what the lines leave, and falls silent far from what it has seen:
+   its variance says how unlike the training data a network is.
+3. Gradient-boosted trees (LightGBM) learn the same from every row; they count as far as the process says that
+   the network is known, since trees know nothing beyond what they have seen.
+
+Labels are turned into normal scores of their ranks, in each group of comparable labels by itself.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import lightgbm
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.stats import norm, rankdata
+
+from onnx_bench_dataset.errors import PredictorError
+from onnx_bench_dataset.surrogates.features import NAMES, of_texts
+from onnx_bench_dataset.surrogates.in_parallel import in_parallel
+from onnx_bench_dataset.surrogates.predictor import Predictor
+
+Floats = NDArray[np.float64]
+
+PANELS: tuple[tuple[str, ...], ...] = (
+    (
+        *("macs", "flow_pools", "cell_count_activations", "log most_convolutions"),
+        *("log cell_most_activations", "log count_maxima", "log cell_most_averages"),
+    ),
+    (
+        *("macs_at_3", "log downsampling", "relative_width_convolutions", "count_depthwise"),
+        *("ratio_convolutions", "log count_activations", "parameters", "segments"),
+        *("log cell_count_pointwise", "paths", "most_reach", "log flow_share_pools"),
+    ),
+)
+"""Features that each ridge regression reads, as they are or as the logarithm of one more.
+
+They were chosen, greedily, so that regressions on them carry over between the spaces of the data set, in both
+directions; what a regression does with them, it learns from its training rows alone.
+"""
+
+_RIDGE = 0.03  # penalty on standardized coefficients, over the mean squared error
+_PROCESS_ROWS = 2_000
+_SELECTED_ROWS = 900  # on which the kernel is chosen
+_LENGTHS = (0.1, 0.3, 1.0, 3.0)
+_NOISES = (0.01, 0.03, 0.1, 0.3)
+_KERNELS = ("rbf", "matern")
+_AT_ONCE = 2_000
+
+
+class GraphFeatures(Predictor):
+    """Ridge regression, a Gaussian process and boosted trees on features of the graph.
+
+    Scores are on the scale of normal scores: 0 is the median of a training space, 1 is above 84 % of it.
+    """
+
+    name = "features"
+    summary = "features of the graph: ridge regression, Gaussian process and boosted trees"
+
+    def __init__(self) -> None:
+        """Make a predictor that has learned nothing."""
+        self._learned: _Learned | None = None
+
+    def learn(self, networks: pa.Table, accuracies: Floats, groups: NDArray[np.int64], seed: int) -> None:
+        """Learn from texts."""
+        self.learn_features(features_of(networks["text"].to_pylist()), accuracies, groups, seed)
+
+    def learn_features(
+        self, features: NDArray[np.float32], accuracies: Floats, groups: NDArray[np.int64], seed: int
+    ) -> None:
+        """Learn from rows of features, in the order of `features.NAMES`."""
+        targets = normal_scores(accuracies, groups)
+        kept = np.flatnonzero(np.isfinite(targets))
+        features, targets, groups = features[kept], targets[kept], groups[kept]
+        lines = [_fit_line(panel, features, targets, groups) for panel in _panels()]
+        residual = targets - _centered(_mean(line.of(features) for line in lines), groups)
+        chosen = np.random.default_rng(seed).permutation(len(kept))[:_PROCESS_ROWS]
+        process = _Process.fit(features[chosen], residual[chosen])
+        trees = _fit_trees(features, residual, seed)
+        self._learned = _Learned(lines, process, trees, len(chosen) / (len(chosen) + len(kept)))
+
+    def score(self, networks: pa.Table) -> Floats:
+        """Score texts."""
+        return self.score_features(features_of(networks["text"].to_pylist()))
+
+    def score_features(self, features: NDArray[np.float32]) -> Floats:
+        """Score rows of features, in the order of `features.NAMES`."""
+        return self.explain(features).scores
+
+    def explain(self, features: NDArray[np.float32]) -> Explained:
+        """Score rows of features, and say how unlike the training data each is: 0 to 1.
+
+        Raises:
+            PredictorError: the predictor has learned nothing yet.
+        """
+        learned = self._learned
+        if learned is None:
+            raise self._not_fitted()
+        lines = _mean(line.of(features) for line in learned.lines)
+        residual, variance = learned.process.of(features)
+        trees = np.asarray(learned.trees.predict(features, num_threads=1), dtype=np.float64)
+        share = learned.process_share
+        known = 1 - variance
+        return Explained(lines + share * residual + (1 - share) * known * trees, variance)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Return coefficients, the rows of the process and the trees."""
+        learned = self._learned
+        if learned is None:
+            raise self._not_fitted()
+        process = learned.process
+        arrays = {f"line_{number}": line.weights for number, line in enumerate(learned.lines)}
+        arrays |= {name: getattr(process, name) for name in _PROCESS_ARRAYS}
+        settings = {
+            "features": list(NAMES),
+            "panels": [list(panel) for panel in PANELS],
+            "process_share": learned.process_share,
+            **{name: getattr(process, name) for name in ("kernel", "length", "noise")},
+        }
+        return settings, {
+            "trees.txt": learned.trees.model_to_string().encode(),
+            **{f"{name}.npy": _written(array) for name, array in arrays.items()},
+        }
+
+    @classmethod
+    def from_state(cls, settings: Mapping[str, Any], members: Mapping[str, bytes]) -> Self:
+        """Make a predictor of what `state` returned."""
+        if settings["features"] != list(NAMES) or settings["panels"] != [list(panel) for panel in PANELS]:
+            raise PredictorError("it reads other features than this version makes: fit it anew")
+        arrays = {
+            name.removesuffix(".npy"): np.load(io.BytesIO(content), allow_pickle=False)
+            for name, content in members.items()
+            if name.endswith(".npy")
+        }
+        process = _Process(
+            str(settings["kernel"]),
+            float(settings["length"]),
+            float(settings["noise"]),
+            **{name: arrays[name].astype(np.float64) for name in _PROCESS_ARRAYS},
+        )
+        lines = [
+            _Line(panel, arrays[f"line_{number}"].astype(np.float64))
+            for number, panel in enumerate(_panels())
+        ]
+        trees = lightgbm.Booster(model_str=members["trees.txt"].decode())
+        predictor = cls()
+        predictor._learned = _Learned(lines, process, trees, float(settings["process_share"]))
+        predictor.score_features(np.zeros((1, len(NAMES)), np.float32))  # shapes that do not fit show here
+        return predictor
+
+
+class Explained(NamedTuple):
+    """Scores, and how unlike the training data networks are: 0 is as one of them, 1 as nothing among them."""
+
+    scores: Floats
+    unlikeness: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    lines: list[_Line]
+    process: _Process
+    trees: lightgbm.Booster
+    process_share: float
+    """Weight of the process beside that of the trees: as the rows that they learned from."""
+
+
+def features_of(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Return the features of texts, made on all cores where there are many."""
+    made: NDArray[np.float32] = np.concatenate(in_parallel(of_texts, texts)).reshape(-1, len(NAMES))
+    return made
+
+
+def normal_scores(accuracies: Floats, groups: NDArray[np.int64]) -> Floats:
+    """Return the normal score of each label's rank in its group; NaN in a group of one row or one label."""
+    found = np.full(len(accuracies), np.nan)
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        if np.ptp(accuracies[rows]) > 0:
+            scores = norm.ppf((rankdata(accuracies[rows]) - 0.5) / len(rows))
+            found[rows] = scores - scores.mean()
+    return found
+
+
+# Lines.
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A linear function of a panel: weights of its features, then the constant."""
+
+    panel: tuple[tuple[int, bool], ...]
+    weights: Floats
+
+    def of(self, features: NDArray[np.float32]) -> Floats:
+        """Return the value for each row."""
+        values: Floats = _panel_values(self.panel, features) @ self.weights[:-1] + self.weights[-1]
+        return values
+
+
+def _panels() -> list[tuple[tuple[int, bool], ...]]:
+    """Return for each panel the column of each feature and whether its logarithm is read."""
+    return [
+        tuple((NAMES.index(name.removeprefix("log ")), name.startswith("log ")) for name in panel)
+        for panel in PANELS
+    ]
+
+
+def _panel_values(panel: Sequence[tuple[int, bool]], features: NDArray[np.float32]) -> Floats:
+    found = []
+    for column, is_log in panel:
+        values = features[:, column].astype(np.float64)
+        found.append(_logarithm(values) if is_log else values)
+    return np.stack(found, axis=1)
+
+
+def _logarithm(values: Floats) -> Floats:
+    """Return the logarithm of one more, with the sign of the value."""
+    return np.asarray(np.copysign(np.log1p(np.abs(values)), values))
+
+
+def _fit_line(
+    panel: tuple[tuple[int, bool], ...],
+    features: NDArray[np.float32],
+    targets: Floats,
+    groups: NDArray[np.int64],
+) -> _Line:
+    """Fit differences within groups, each group with the same weight."""
+    values = _panel_values(panel, features)
+    centered = np.stack([_centered(column, groups) for column in values.T], axis=1)
+    _, place, count = np.unique(groups, return_inverse=True, return_counts=True)
+    weight = 1 / (count[place] * len(count))
+    scale = np.sqrt(weight @ centered**2)
+    scale[scale < 1e-5] = np.inf  # the same everywhere: it says nothing
+    standard = centered / scale
+    gram = (standard * weight[:, None]).T @ standard + _RIDGE * np.eye(len(panel))
+    weights = np.linalg.solve(gram, (standard * weight[:, None]).T @ targets) / scale
+    # Ridge shrinks: the scale is that of the best line in this direction.
+    line = centered @ weights
+    weights *= float(weight @ (line * targets)) / (float(weight @ line**2) or 1.0)
+    return _Line(panel, np.append(weights, -float(weight @ (values @ weights))))
+
+
+def _centered(values: Floats, groups: NDArray[np.int64]) -> Floats:
+    """Return values less the mean of their group."""
+    _, place, count = np.unique(groups, return_inverse=True, return_counts=True)
+    means = np.bincount(place, weights=values) / count
+    return np.asarray(values - means[place])
+
+
+def _mean(values: Any) -> Floats:
+    return np.asarray(np.mean(list(values), axis=0))
+
+
+# The Gaussian process.
+
+_PROCESS_ARRAYS = ("mean", "scale", "rows", "weights", "inverse")
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """A Gaussian process with mean 0 and variance 1 on standardized logarithms of features."""
+
+    kernel: str
+    length: float
+    """Squared length scale, in units of squared distance."""
+    noise: float
+    mean: Floats
+    scale: Floats
+    rows: Floats
+    """Standardized training rows."""
+    weights: Floats
+    inverse: Floats
+    """Of kernel plus noise, lower triangle of its Cholesky factor inverted."""
+
+    @classmethod
+    def fit(cls, features: NDArray[np.float32], targets: Floats) -> _Process:
+        """Choose kernel, length and noise by the error of leaving one row out, and fit."""
+        values = _logarithm(features.astype(np.float64))
+        mean, scale = values.mean(axis=0), values.std(axis=0)
+        # What is the same in all rows is no distance among them; a row that differs in it is a step away.
+        scale = np.where(scale < 1e-5, 1.0, scale)
+        rows = (values - mean) / scale
+        few = slice(_SELECTED_ROWS)
+        distances = _squared_distances(rows[few], rows[few])
+        middle = float(np.median(distances)) or 1.0
+        best = (np.inf, _KERNELS[0], middle, _NOISES[0])
+        for kernel in _KERNELS:
+            for length in _LENGTHS:
+                values_, vectors = np.linalg.eigh(_covariance(kernel, distances, length * middle))
+                turned = vectors.T @ targets[few]
+                for noise in _NOISES:
+                    inverse = 1 / (np.maximum(values_, 0) + noise)
+                    error = (vectors @ (turned * inverse)) / ((vectors**2) @ inverse)
+                    best = min(best, (float(np.mean(error**2)), kernel, length * middle, noise))
+        _, kernel, length, noise = best
+        covariance = _covariance(kernel, _squared_distances(rows, rows), length)
+        covariance[np.diag_indices_from(covariance)] += noise
+        factor = cho_factor(covariance, lower=True)
+        inverse_factor = np.linalg.inv(np.tril(factor[0]))
+        return cls(kernel, length, noise, mean, scale, rows, cho_solve(factor, targets), inverse_factor)
+
+    def of(self, features: NDArray[np.float32]) -> tuple[Floats, Floats]:
+        """Return mean and variance at each row."""
+        rows = (_logarithm(features.astype(np.float64)) - self.mean) / self.scale
+        means, variances = [np.empty(0)], [np.empty(0)]
+        for start in range(0, len(rows), _AT_ONCE):
+            distances = _squared_distances(rows[start : start + _AT_ONCE], self.rows)
+            covariance = _covariance(self.kernel, distances, self.length)
+            means.append(covariance @ self.weights)
+            explained = ((covariance @ self.inverse.T) ** 2).sum(axis=1)
+            variances.append(np.clip(1 - explained, 0, 1))
+        return np.concatenate(means), np.concatenate(variances)
+
+
+def _squared_distances(left: Floats, right: Floats) -> Floats:
+    products = left @ right.T
+    squared = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None] - 2 * products
+    return np.asarray(np.maximum(squared, 0))
+
+
+def _covariance(kernel: str, squared_distances: Floats, length: float) -> Floats:
+    if kernel == "rbf":
+        return np.asarray(np.exp(-squared_distances / length))
+    distance = np.sqrt(3 * squared_distances / length)
+    return np.asarray((1 + distance) * np.exp(-distance))
+
+
+# Trees.
+
+
+def _fit_trees(features: NDArray[np.float32], targets: Floats, seed: int) -> lightgbm.Booster:
+    """Fit boosted trees; the fewer rows, the fewer and smaller."""
+    count = len(targets)
+    rounds, leaves, least = (150, 6, 3) if count < 500 else (400, 15, 5) if count < 3_000 else (800, 31, 10)
+    settings = {
+        "objective": "regression",
+        "learning_rate": 0.05,
+        "num_leaves": leaves,
+        "min_child_samples": least,
+        "feature_fraction": 0.3,
+        "bagging_fraction": 0.8,
+        "bagging_freq": 1,
+        "lambda_l2": 1.0,
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbose": -1,
+    }
+    return lightgbm.train(settings, lightgbm.Dataset(features, targets), rounds)
+
+
+def _written(array: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array.astype(np.float32 if array.ndim > 1 else np.float64), allow_pickle=False)
+    return file.getvalue()
