@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, NamedTuple, Self
 
 import lightgbm
@@ -83,7 +84,7 @@ class GraphFeatures(Predictor):
         features, targets, groups = features[kept], targets[kept], groups[kept]
         lines = [_fit_line(panel, features, targets, groups) for panel in _panels()]
         residual = targets - _centered(_mean(line.of(features) for line in lines), groups)
-        chosen = np.random.default_rng(seed).permutation(len(kept))[:_PROCESS_ROWS]
+        chosen = _balanced(groups, seed)
         process = _Process.fit(features[chosen], residual[chosen])
         trees = _fit_trees(features, residual, seed)
         self._learned = _Learned(lines, process, trees, len(chosen) / (len(chosen) + len(kept)))
@@ -175,9 +176,26 @@ class _Learned:
 
 
 def features_of(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Return the features of texts, made on all cores where there are many."""
-    made: NDArray[np.float32] = np.concatenate(in_parallel(of_texts, texts)).reshape(-1, len(NAMES))
+    """Return the features of texts, made on all cores where there are many.
+
+    What was asked for before is remembered: protocols ask for the same networks again and again.
+    """
+    keys = [blake2b(text.encode(), digest_size=16).digest() for text in texts]
+    new = {key: text for key, text in zip(keys, texts, strict=True) if key not in _remembered}
+    if len(_remembered) + len(new) > _REMEMBERED:
+        _remembered.clear()
+        new = dict(zip(keys, texts, strict=True))
+    if new:
+        rows = np.concatenate(in_parallel(of_texts, list(new.values())))
+        _remembered.update(zip(new, rows, strict=True))
+    made = np.empty((len(texts), len(NAMES)), dtype=np.float32)
+    for number, key in enumerate(keys):
+        made[number] = _remembered[key]
     return made
+
+
+_REMEMBERED = 1 << 20
+_remembered: dict[bytes, NDArray[np.float32]] = {}
 
 
 def normal_scores(accuracies: Floats, groups: NDArray[np.int64]) -> Floats:
@@ -189,6 +207,16 @@ def normal_scores(accuracies: Floats, groups: NDArray[np.int64]) -> Floats:
             scores = norm.ppf((rankdata(accuracies[rows]) - 0.5) / len(rows))
             found[rows] = scores - scores.mean()
     return found
+
+
+def _balanced(groups: NDArray[np.int64], seed: int) -> NDArray[np.intp]:
+    """Draw rows for the process, of each group as many as of any other, as far as there are."""
+    order = np.random.default_rng(seed).permutation(len(groups))
+    rank = np.empty(len(groups), dtype=np.int64)  # of each row in its group
+    for group in np.unique(groups):
+        rows = order[groups[order] == group]
+        rank[rows] = np.arange(len(rows))
+    return order[np.argsort(rank[order], kind="stable")][:_PROCESS_ROWS]
 
 
 # Lines.

@@ -29,7 +29,7 @@ class Predictor(ABC):
         [0, 2, 1]
     """
 
-    name: ClassVar[str]
+    name: str
     """What it is called in the registry."""
     summary: ClassVar[str]
     """What it does, in a line of a table."""

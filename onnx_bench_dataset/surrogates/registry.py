@@ -10,18 +10,31 @@ from onnx_bench_dataset.errors import PredictorError, UnknownNameError
 from onnx_bench_dataset.surrogates import predictor_file
 from onnx_bench_dataset.surrogates.predictor import Predictor
 
+ZERO_COST = (
+    *("l2_norm", "synflow", "naswot", "zen", "jacov", "grad_norm"),
+    *("snip", "plain", "fisher", "grasp", "zico"),
+)
+"""Proxies that are predictors; `params` and `macs`, which every row states, are read there."""
+
 PREDICTORS = {
     "random": "baselines:Random",
     "params": "baselines:Params",
     "macs": "baselines:Macs",
     "depth": "baselines:Depth",
+    **dict.fromkeys(ZERO_COST, "zero_cost:ZeroCost"),
+    "nearest-text": "text_baselines:NearestText",
+    "ngram-ridge": "text_baselines:NGramRidge",
     "features": "graph_features:GraphFeatures",
     "gnn": "gnn:Gnn",
     "onnxnet": "onnxnet:OnnxNet",
 }
 """Where each predictor is: its module here, which is imported when it is asked for, and its class."""
 
-EXTRAS = {"features": "predict", "gnn": "neural", "onnxnet": "neural"}
+EXTRAS = {
+    **dict.fromkeys(ZERO_COST, "torch"),
+    **dict.fromkeys(["nearest-text", "ngram-ridge", "features"], "predict"),
+    **dict.fromkeys(["gnn", "onnxnet"], "neural"),
+}
 """The extra of this package that a predictor needs."""
 
 
@@ -54,6 +67,8 @@ def new(name: str, **options: Any) -> Predictor:
         OnnxBenchError: what it needs is not installed, or it has no such option.
     """
     kind = find(name)
+    if name in ZERO_COST:
+        options = {"proxy": name, **options}
     try:
         return kind(**options)
     except TypeError as error:

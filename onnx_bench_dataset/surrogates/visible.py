@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ GROUP = "group"
 
 
 def networks(rows: Rows, columns: Sequence[str]) -> pa.Table:
-    """Return columns that describe networks.
+    """Return columns that describe networks; graphs without what their files say of their origin.
 
     Raises:
         LoadError: a column is missing.
@@ -42,7 +43,19 @@ def networks(rows: Rows, columns: Sequence[str]) -> pa.Table:
         raise LoadError(
             f"the rows have no column {', '.join(missing)}: load them with columns={[*columns, 'accuracy']}"
         )
-    return table.select(columns)
+    table = table.select(columns)
+    if "onnx" in columns:
+        bare = [_without_metadata(content) for content in table["onnx"].to_pylist()]
+        place = table.column_names.index("onnx")
+        table = table.set_column(place, "onnx", pa.array(bare, pa.large_binary()))
+    return table
+
+
+def _without_metadata(content: bytes) -> bytes:
+    model = onnx.load_model_from_string(content)
+    del model.metadata_props[:]
+    bare: bytes = model.SerializeToString()
+    return bare
 
 
 def labels(rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
