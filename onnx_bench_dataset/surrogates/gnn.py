@@ -49,7 +49,7 @@ class Graphs:
         """
         read = GraphBatches()
         parts = []
-        for start in range(0, len(texts), _READ_AT_ONCE):
+        for start in range(0, max(len(texts), 1), _READ_AT_ONCE):
             some = texts[start : start + _READ_AT_ONCE]
             parts.append(_without_passed_over(read([{"id": "", "text": t, "accuracy": None} for t in some])))
         self.sizes, num_edges, types, features, edges = (
@@ -64,7 +64,7 @@ class Graphs:
         """Make a batch of the graphs that have these numbers.
 
         Returns:
-            `x`, `features`, `edge_index` and `batch`, as in `GraphBatches`.
+            `x`, `features`, `edge_index` and `batch`, as in `GraphBatches`; `sizes`, (graphs,).
         """
         chosen = torch.from_numpy(rows)
         sizes, num_edges = self.sizes[chosen], self._num_edges[chosen]
@@ -76,6 +76,7 @@ class Graphs:
             "features": self._features[nodes],
             "edge_index": self._edges[:, edges].long() + starts.repeat_interleave(num_edges),
             "batch": torch.arange(len(rows)).repeat_interleave(sizes),
+            "sizes": sizes,
         }
 
 
@@ -100,7 +101,7 @@ class GraphNetwork(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the scores of a batch of `Graphs`: (graphs,)."""
         owners, features = batch["batch"], batch["features"]
-        num_graphs = int(owners[-1]) + 1
+        num_graphs = len(batch["sizes"])
         relative = features - global_mean_pool(features, owners, num_graphs)[owners]
         hidden = self.types(batch["x"]) + self.features(relative)
         found = [hidden]

@@ -37,7 +37,7 @@ class LanguageModel(nn.Module):
 
     @classmethod
     def small(cls, texts: Sequence[str], vocabulary: int) -> Self:
-        """Return a ModernBERT (arXiv 2412.13663) of 200,000 weights that knows nothing yet.
+        """Return a ModernBERT (arXiv 2412.13663) of some 170,000 weights that knows nothing yet.
 
         Its tokenizer is trained on the texts. The head reads the mean over a text.
         """

@@ -35,7 +35,7 @@ class Recipe:
 
     epochs: int
     batch_size: int
-    """Rows that a process compares in one step."""
+    """Rows that a process compares in one step, or scores at once."""
     learning_rate: float
     """At its highest; AdamW."""
     weight_decay: float = 0.1
@@ -160,7 +160,7 @@ def score(
     accelerator = _accelerator(recipe.mixed_precision)
     network.to(accelerator.device).eval()
     order = np.argsort(sizes, kind="stable")
-    batch_size, processes = 4 * recipe.batch_size, accelerator.num_processes  # there are no gradients
+    batch_size, processes = recipe.batch_size, accelerator.num_processes
     starts = range(accelerator.process_index * batch_size, len(order), processes * batch_size)
     mine = []
     with torch.inference_mode(), accelerator.autocast():

@@ -93,6 +93,12 @@ def test_a_file_holds_all_of_it(fitted, rows, tmp_path):
     assert np.array_equal(load(tmp_path / "gnn").predict(rows), fitted.predict(rows))
 
 
+def test_no_rows_and_no_operations_are_no_error(fitted, rows):
+    assert fitted.predict(rows.slice(0, 0)).shape == (0,)
+    empty = pa.table({"text": ["onnx-net 1\nopset 18\ninput [1,8]\noutput $0"]})
+    assert np.isfinite(fitted.predict(empty)).all()
+
+
 def test_a_broken_text_is_refused(fitted):
     with pytest.raises(TextError):
         fitted.predict(pa.table({"text": ["onnx-net 1\nopset 18\ninput [1,8]\nRelu 2\noutput 1"]}))

@@ -56,6 +56,10 @@ def test_a_score_depends_on_its_row_alone(fitted, rows):
     assert np.allclose(fitted.predict(rows.slice(5, 1)), fitted.predict(rows)[5], atol=1e-5)
 
 
+def test_no_rows_have_no_scores(fitted, rows):
+    assert fitted.predict(rows.slice(0, 0)).shape == (0,)
+
+
 def test_a_file_holds_all_of_it(fitted, rows, tmp_path):
     fitted.save(tmp_path / "onnxnet")
     again = load(tmp_path / "onnxnet")
