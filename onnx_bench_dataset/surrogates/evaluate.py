@@ -207,6 +207,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[Measured]]:
 
 
 def _measured(row: Any) -> Measured:
-    return Measured(
-        **{name: Figures(**row[name]) if isinstance(row[name], dict) else row[name] for name in row}
-    )
+    values: dict[str, Any] = {
+        name: Figures(**value) if isinstance(value, dict) else value for name, value in row.items()
+    }
+    return Measured(**values)

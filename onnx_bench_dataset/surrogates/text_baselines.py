@@ -1,7 +1,7 @@
 """Predictors that read the text as words: its nearest neighbours, and a ridge regression on n-grams.
 
-A word is what stands between blanks; n-grams are of one to three words, counted by hash, and a count enters by
-its logarithm.
+A word is what stands between blanks; n-grams are of one to three words, counted by hash, and a count enters
+by its logarithm.
 """
 
 from __future__ import annotations
