@@ -22,11 +22,11 @@ import lightgbm
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 from scipy.stats import norm, rankdata
 
 from onnx_bench_dataset.errors import PredictorError
 from onnx_bench_dataset.surrogates.features import NAMES, of_texts
+from onnx_bench_dataset.surrogates.gaussian_process import ARRAYS, MAX_ROWS, GaussianProcess, logarithm
 from onnx_bench_dataset.surrogates.in_parallel import in_parallel
 from onnx_bench_dataset.surrogates.predictor import Predictor
 
@@ -50,12 +50,6 @@ directions; what a regression does with them, it learns from its training rows a
 """
 
 _RIDGE = 0.03  # penalty on standardized coefficients, over the mean squared error
-_PROCESS_ROWS = 2_000
-_SELECTED_ROWS = 900  # on which the kernel is chosen
-_LENGTHS = (0.1, 0.3, 1.0, 3.0)
-_NOISES = (0.01, 0.03, 0.1, 0.3)
-_KERNELS = ("rbf", "matern")
-_AT_ONCE = 2_000
 
 
 class GraphFeatures(Predictor):
@@ -85,7 +79,7 @@ class GraphFeatures(Predictor):
         lines = [_fit_line(panel, features, targets, groups) for panel in _panels()]
         residual = targets - _centered(_mean(line.of(features) for line in lines), groups)
         chosen = _balanced(groups, seed)
-        process = _Process.fit(features[chosen], residual[chosen])
+        process = GaussianProcess.fit(features[chosen], residual[chosen])
         trees = _fit_trees(features, residual, seed)
         self._learned = _Learned(lines, process, trees, len(chosen) / (len(chosen) + len(kept)))
 
@@ -120,7 +114,7 @@ class GraphFeatures(Predictor):
             raise self._not_fitted()
         process = learned.process
         arrays = {f"line_{number}": line.weights for number, line in enumerate(learned.lines)}
-        arrays |= {name: getattr(process, name) for name in _PROCESS_ARRAYS}
+        arrays |= {name: getattr(process, name) for name in ARRAYS}
         settings = {
             "features": list(NAMES),
             "panels": [list(panel) for panel in PANELS],
@@ -142,11 +136,11 @@ class GraphFeatures(Predictor):
             for name, content in members.items()
             if name.endswith(".npy")
         }
-        process = _Process(
+        process = GaussianProcess.made(
             str(settings["kernel"]),
             float(settings["length"]),
             float(settings["noise"]),
-            **{name: arrays[name].astype(np.float64) for name in _PROCESS_ARRAYS},
+            **{name: arrays[name].astype(np.float64) for name in ARRAYS},
         )
         lines = [
             _Line(panel, arrays[f"line_{number}"].astype(np.float64))
@@ -169,7 +163,7 @@ class Explained(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _Learned:
     lines: list[_Line]
-    process: _Process
+    process: GaussianProcess
     trees: lightgbm.Booster
     process_share: float
     """Weight of the process beside that of the trees: as the rows that they learned from."""
@@ -216,7 +210,7 @@ def _balanced(groups: NDArray[np.int64], seed: int) -> NDArray[np.intp]:
     for group in np.unique(groups):
         rows = order[groups[order] == group]
         rank[rows] = np.arange(len(rows))
-    return order[np.argsort(rank[order], kind="stable")][:_PROCESS_ROWS]
+    return order[np.argsort(rank[order], kind="stable")][:MAX_ROWS]
 
 
 # Lines.
@@ -247,13 +241,8 @@ def _panel_values(panel: Sequence[tuple[int, bool]], features: NDArray[np.float3
     found = []
     for column, is_log in panel:
         values = features[:, column].astype(np.float64)
-        found.append(_logarithm(values) if is_log else values)
+        found.append(logarithm(values) if is_log else values)
     return np.stack(found, axis=1)
-
-
-def _logarithm(values: Floats) -> Floats:
-    """Return the logarithm of one more, with the sign of the value."""
-    return np.asarray(np.copysign(np.log1p(np.abs(values)), values))
 
 
 def _fit_line(
@@ -287,80 +276,6 @@ def _centered(values: Floats, groups: NDArray[np.int64]) -> Floats:
 
 def _mean(values: Any) -> Floats:
     return np.asarray(np.mean(list(values), axis=0))
-
-
-# The Gaussian process.
-
-_PROCESS_ARRAYS = ("mean", "scale", "rows", "weights", "inverse")
-
-
-@dataclass(frozen=True, slots=True)
-class _Process:
-    """A Gaussian process with mean 0 and variance 1 on standardized logarithms of features."""
-
-    kernel: str
-    length: float
-    """Squared length scale, in units of squared distance."""
-    noise: float
-    mean: Floats
-    scale: Floats
-    rows: Floats
-    """Standardized training rows."""
-    weights: Floats
-    inverse: Floats
-    """Of kernel plus noise, lower triangle of its Cholesky factor inverted."""
-
-    @classmethod
-    def fit(cls, features: NDArray[np.float32], targets: Floats) -> _Process:
-        """Choose kernel, length and noise by the error of leaving one row out, and fit."""
-        values = _logarithm(features.astype(np.float64))
-        mean, scale = values.mean(axis=0), values.std(axis=0)
-        # What is the same in all rows is no distance among them; a row that differs in it is a step away.
-        scale = np.where(scale < 1e-5, 1.0, scale)
-        rows = (values - mean) / scale
-        few = slice(_SELECTED_ROWS)
-        distances = _squared_distances(rows[few], rows[few])
-        middle = float(np.median(distances)) or 1.0
-        best = (np.inf, _KERNELS[0], middle, _NOISES[0])
-        for kernel in _KERNELS:
-            for length in _LENGTHS:
-                values_, vectors = np.linalg.eigh(_covariance(kernel, distances, length * middle))
-                turned = vectors.T @ targets[few]
-                for noise in _NOISES:
-                    inverse = 1 / (np.maximum(values_, 0) + noise)
-                    error = (vectors @ (turned * inverse)) / ((vectors**2) @ inverse)
-                    best = min(best, (float(np.mean(error**2)), kernel, length * middle, noise))
-        _, kernel, length, noise = best
-        covariance = _covariance(kernel, _squared_distances(rows, rows), length)
-        covariance[np.diag_indices_from(covariance)] += noise
-        factor = cho_factor(covariance, lower=True)
-        inverse_factor = np.linalg.inv(np.tril(factor[0]))
-        return cls(kernel, length, noise, mean, scale, rows, cho_solve(factor, targets), inverse_factor)
-
-    def of(self, features: NDArray[np.float32]) -> tuple[Floats, Floats]:
-        """Return mean and variance at each row."""
-        rows = (_logarithm(features.astype(np.float64)) - self.mean) / self.scale
-        means, variances = [np.empty(0)], [np.empty(0)]
-        for start in range(0, len(rows), _AT_ONCE):
-            distances = _squared_distances(rows[start : start + _AT_ONCE], self.rows)
-            covariance = _covariance(self.kernel, distances, self.length)
-            means.append(covariance @ self.weights)
-            explained = ((covariance @ self.inverse.T) ** 2).sum(axis=1)
-            variances.append(np.clip(1 - explained, 0, 1))
-        return np.concatenate(means), np.concatenate(variances)
-
-
-def _squared_distances(left: Floats, right: Floats) -> Floats:
-    products = left @ right.T
-    squared = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None] - 2 * products
-    return np.asarray(np.maximum(squared, 0))
-
-
-def _covariance(kernel: str, squared_distances: Floats, length: float) -> Floats:
-    if kernel == "rbf":
-        return np.asarray(np.exp(-squared_distances / length))
-    distance = np.sqrt(3 * squared_distances / length)
-    return np.asarray((1 + distance) * np.exp(-distance))
 
 
 # Trees.
