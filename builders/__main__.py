@@ -14,6 +14,7 @@ from builders import digits_noise, marks, retraining
 from builders.build import Where
 from builders.build import build as build_spaces
 from builders.console import build_table, console, one_message, progress, verify_table
+from builders.design_command import measure_designs
 from builders.digits import SPACE as DIGITS
 from builders.import_files import import_files, report_path
 from builders.import_rows import Import
@@ -297,10 +298,11 @@ def compare(
     folder: Annotated[Path, typer.Argument(help="Dataset folder, with nasbench101 and nasbench201.")] = Path(
         "onnx-bench"
     ),
-    rows: Annotated[int, typer.Option(min=2, help="Rows of a space to train on, and to rank.")] = 1_000,
+    rows: Annotated[int, typer.Option(min=2, help="Rows of a space to train on, and to rank.")] = 800,
     epochs: Annotated[int, typer.Option(min=1, help="Times that a row is seen.")] = 2,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each kind.")] = 2,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens of a text; the rest is cut.")] = 512,
+    workers: _Workers = _CORES,
     out: Annotated[Path, typer.Option(metavar="FILE", help="What was found, as JSON.")] = Path(
         "results/texts.json"
     ),
@@ -320,7 +322,7 @@ def compare(
 
     with one_message():
         budget = style_ranking.Budget(rows, rows, epochs, seeds, max_length)
-        found = style_ranking.compare(folder, budget, progress)
+        found = style_ranking.compare(folder, budget, workers, progress)
         style_ranking.write(found, out)
         typer.echo(style_ranking.table(found))
 
@@ -439,6 +441,9 @@ def noise(
             marks.fill(out, digits_noise.MARK, made)
     if not out:
         typer.echo(made)
+
+
+app.command("design")(measure_designs)
 
 
 def _where(workers: int, scheduler: str | None, shards: str | None) -> Where:
