@@ -23,7 +23,7 @@ from onnx_bench_dataset.spaces.nasbench101_cells import Cell, cell_hash
 from onnx_bench_dataset.spaces.nasbench301_genotypes import Genotype
 
 CANDIDATES = 20_000
-"""How many cells are weighed; NAS-Bench-201 has only 15,625."""
+"""How many cells are written; of NAS-Bench-201 all 15,625 are weighed, of DARTS half as many."""
 
 
 class Design(NamedTuple):
@@ -87,7 +87,7 @@ def _nasbench201(writer: Writer, count: int, seed: int) -> list[Design]:
 
 def _nasbench301(writer: Writer, count: int, seed: int) -> list[Design]:
     """Put the cells of random genotypes into an order, and join one and the next of them into a genotype."""
-    drawn = spaces.get("nasbench301").sample(max(CANDIDATES // 2, 10 * count), seed)
+    drawn = spaces.get("nasbench301").sample(max(CANDIDATES // 4, 10 * count), seed)
     edges = [cell for architecture in drawn for cell in nasbench301_genotypes.parse(architecture)]
     known = [(some, cell) for some in edges if (cell := nasbench301_cell(some)) is not None]
     found = _newest(writer, [cell for _, cell in known], 2 * count)

@@ -38,23 +38,23 @@ class Knowledge(NamedTuple):
 
 
 class MeasuredCells(NamedTuple):
-    """All cells of NAS-Bench-101 that a data set has a figure of, the best first."""
+    """All cells of NAS-Bench-101 of a data set that are labelled, the best first."""
 
     ids: Sequence[str]
     architectures: Sequence[str]
-    figures: NDArray[np.float64]
-    """In percent."""
+    accuracies: NDArray[np.float64]
+    """Mean test accuracies in percent, which measurements look up; not a number where unknown."""
     ranked_by: str
 
-    def knowledge(self, experts: int = EXPERTS, seed: int = 0, first: int = 0) -> Knowledge:
-        """Return the `experts` best cells, those from place `first` on, and ordinary cells drawn by `seed`.
+    def knowledge(self, experts: int = EXPERTS, seed: int = 0) -> Knowledge:
+        """Return the `experts` best cells, and ordinary cells drawn by `seed`.
 
         Raises:
             DesignError: there are not so many cells.
         """
         check_number(experts, len(self.architectures))
-        chosen = self.architectures[first : first + experts]
-        return Knowledge(tuple(map(parse, chosen)), self.ordinary(seed), self.ranked_by)
+        best = tuple(map(parse, self.architectures[:experts]))
+        return Knowledge(best, self.ordinary(seed), self.ranked_by)
 
     def ordinary(self, seed: int) -> tuple[Cell, ...]:
         """Return cells drawn uniformly."""
@@ -74,7 +74,10 @@ def measured_cells(path: str = NAME) -> MeasuredCells:
     splits = load_dataset(path, SPACE, columns=["id", "architecture", "accuracy", "metrics"])
     tables: list[pa.Table] = [split.with_format("arrow")[:] for split in splits.values()]
     table = pa.concat_tables(tables)
-    figures, ranked_by = _figures(table)
+    accuracies = pc.fill_null(table["accuracy"].cast(pa.float64()), float("nan")).to_numpy()
+    figures, ranked_by = _validation_accuracies(table), "validation"
+    if not np.isfinite(figures).all():
+        figures, ranked_by = accuracies, "test"
     known = np.flatnonzero(np.isfinite(figures))
     if not len(known):
         raise DesignError(
@@ -84,7 +87,10 @@ def measured_cells(path: str = NAME) -> MeasuredCells:
     order = known[np.argsort(-figures[known], kind="stable")]
     ordered = table.take(pa.array(order))
     return MeasuredCells(
-        ordered["id"].to_pylist(), ordered["architecture"].to_pylist(), figures[order], ranked_by
+        ordered["id"].to_pylist(),
+        ordered["architecture"].to_pylist(),
+        accuracies[order],
+        f"mean {ranked_by} accuracy, {_EPOCHS} epochs",
     )
 
 
@@ -119,15 +125,6 @@ def check_number(experts: int, available: int) -> None:
     """
     if not 1 <= experts <= available:
         raise DesignError(f"{experts:,} experts were asked for: from 1 to {available:,} can be had")
-
-
-def _figures(table: pa.Table) -> tuple[NDArray[np.float64], str]:
-    """Return a figure of each row, not a number where it is unknown, and what it is."""
-    validation = _validation_accuracies(table)
-    if len(validation) and np.isfinite(validation).all():
-        return validation, f"mean validation accuracy, {_EPOCHS} epochs"
-    accuracies = pc.fill_null(table["accuracy"].cast(pa.float64()), float("nan"))
-    return accuracies.to_numpy().astype(np.float64), f"mean test accuracy, {_EPOCHS} epochs"
 
 
 def _validation_accuracies(table: pa.Table) -> NDArray[np.float64]:

@@ -77,7 +77,7 @@ class Writer:
         cells: list[Cell] = []
         while len(cells) < count:
             size = self._sizes[int(torch.randint(len(self._sizes), (), generator=generator))]
-            cells += _drawn(size, *probabilities[size], count // len(self._sizes) + 1, generator)
+            cells += draw_cells(size, *probabilities[size], count // len(self._sizes) + 1, generator)
         return cells[:count]
 
     def _probabilities(self, size: int) -> tuple[Tensor, Tensor]:
@@ -189,7 +189,7 @@ def _of_size(size: int) -> Cell:
     return Cell(tuple((vertex,) for vertex in range(size + 1)), (OPERATIONS[0],) * size)
 
 
-def _drawn(size: int, links: Tensor, kinds: Tensor, count: int, generator: torch.Generator) -> list[Cell]:
+def draw_cells(size: int, links: Tensor, kinds: Tensor, count: int, generator: torch.Generator) -> list[Cell]:
     """Draw cells with `size` interior vertices, and leave out what is no cell of the benchmark."""
     linked = torch.rand(count, len(links), generator=generator) < links
     chosen = (

@@ -107,12 +107,13 @@ def _joined(
     *,
     is_blank: bool,
 ) -> CellBatch:
-    sizes = [len(kind) for kind in kinds]
-    count = sum(sizes)
-    starts = np.cumsum(sizes) - sizes
+    sizes = np.array([len(kind) for kind in kinds])
+    count = int(sizes.sum())
+    starts: _Numbers = np.cumsum(sizes) - sizes
 
     def numbered(pairs: Sequence[_Numbers]) -> _Numbers:
-        return (np.concatenate(pairs) + np.repeat(starts, list(map(len, pairs)))[:, None]).T
+        numbers: _Numbers = np.concatenate(pairs) + np.repeat(starts, list(map(len, pairs)))[:, None]
+        return numbers.T
 
     pairs, linked = numbered(asked), numbered(links)
     return CellBatch(
