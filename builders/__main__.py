@@ -446,6 +446,28 @@ def noise(
 app.command("design")(measure_designs)
 
 
+@app.command("results")
+def write_results(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of the JSON files of `onnx-bench evaluate`.")
+    ] = Path("results"),
+    out: Annotated[Path, typer.Option(metavar="FILE.md", help="Page to write.")] = Path("RESULTS.md"),
+) -> None:
+    """Make the page of results, tables and pictures, of what was measured.
+
+    Examples:
+
+    - `python -m builders results`
+
+    - `python -m builders results ~/results --out /tmp/RESULTS.md`
+    """
+    with one_message():
+        from builders import results  # draws pictures, which no other command waits for
+
+        out.write_text(results.page(folder), encoding="utf-8")
+    typer.echo(f"wrote {out}")
+
+
 def _where(workers: int, scheduler: str | None, shards: str | None) -> Where:
     return Where(workers, scheduler, Part.parse(shards) if shards else None)
 

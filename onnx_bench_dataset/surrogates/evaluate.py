@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau, rankdata, spearmanr
 
 from onnx_bench_dataset import __version__
 from onnx_bench_dataset.errors import PredictorError
@@ -21,6 +21,7 @@ from onnx_bench_dataset.surrogates.visible import NETWORK
 SEEDS = 5
 RESAMPLES = 200
 _TOP = 0.01
+_POINTS = 300
 _FAMILY = "all of the family"
 
 Progress = Callable[[Iterable[Task], str], Iterable[Task]]
@@ -58,6 +59,8 @@ class Measured(NamedTuple):
     high: Figures
     seconds: float
     """For fitting and predicting, mean over seeds."""
+    points: list[list[float]]
+    """Of some rows, those of the first seed: the share of rows with a lower score, and the accuracy."""
 
 
 def figures(scores: NDArray[np.float64], accuracies: NDArray[np.float64]) -> Figures:
@@ -146,9 +149,17 @@ def _summary(outcome: Sequence[tuple[Task, NDArray[np.float64], float]]) -> list
                 Figures(*np.std(found, axis=0).tolist()),
                 *interval,
                 float(np.mean([seconds for _, _, seconds in outcome])),
+                _points(outcome[0][1][_is_of(first, space)], first, space),
             )
         )
     return rows
+
+
+def _points(scores: NDArray[np.float64], task: Task, space: str) -> list[list[float]]:
+    accuracies = task.test["accuracy"].to_numpy().astype(np.float64)[_is_of(task, space)]
+    ranks = (rankdata(scores) - 0.5) / len(scores)
+    drawn = np.random.default_rng(0).permutation(len(scores))[:_POINTS]
+    return np.stack([ranks[drawn].round(4), accuracies[drawn].round(2)], axis=1).tolist()
 
 
 def _is_of(task: Task, space: str) -> NDArray[np.bool_]:
@@ -175,8 +186,15 @@ def write(path: Path, predictor: str, protocol: str, rows: Sequence[Measured], a
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".tmp-{path.name}")
-    aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.write_text(_json(content) + "\n", encoding="utf-8")
     aside.rename(path)
+
+
+def _json(content: dict[str, Any]) -> str:
+    """Return JSON with a result on each line, so that files compare well."""
+    lines = [json.dumps(row, ensure_ascii=False) for row in content.pop("results")]
+    head = json.dumps(content, indent=1, ensure_ascii=False).removesuffix("\n}")
+    return head + ',\n "results": [\n' + ",\n".join(lines) + "\n ]\n}"
 
 
 def _plain(row: Measured) -> dict[str, Any]:

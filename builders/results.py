@@ -1,0 +1,222 @@
+"""The page of results: tables of measured predictors beside published figures, and pictures of them.
+
+It is made of the JSON files that `onnx-bench evaluate` and `python -m builders design` write, of nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from builders import design_tables
+from onnx_bench_dataset.errors import BuildError
+from onnx_bench_dataset.surrogates import evaluate
+from onnx_bench_dataset.surrogates.evaluate import Measured
+
+PICTURES = Path("docs/images")
+"""Where pictures lie, beside the page."""
+
+
+class Published(NamedTuple):
+    """What others report of a task like one of ours."""
+
+    task: str
+    """How the name of our task begins."""
+    space: str
+    figure: str
+    """Which figure: `rho` or `tau`."""
+    value: float
+    method: str
+    source: str
+    differs: str
+    """What is otherwise there."""
+
+
+_ONNX_NET = ("ONNX-Net", "arXiv 2510.04938", "the model is selected on the tested space")
+_GENNAPE = ("GENNAPE", "arXiv 2211.17226", "")
+_NN_FORMER = ("NN-Former", "arXiv 2507.00880", "")
+PUBLISHED = (
+    Published("nasbench101 (50,000) to", "nasbench201", "rho", 0.747, *_ONNX_NET),
+    Published("nasbench101 (200) to", "nasbench201", "rho", 0.739, *_ONNX_NET),
+    Published("nasbench101 (5,000) to", "nasbench201", "rho", 0.760, *_ONNX_NET),
+    Published("nasbench101 (50,000) to", "nasbench201", "rho", 0.815, *_GENNAPE),
+    Published("all but nasbench201", "all of the family", "tau", 0.390, *_ONNX_NET),
+    Published("nasbench101, 0.02%", "nasbench101", "tau", 0.709, *_NN_FORMER),
+    Published("nasbench101, 1.00%", "nasbench101", "tau", 0.877, *_NN_FORMER),
+    Published("nasbench201, 1.00%", "nasbench201", "tau", 0.804, *_NN_FORMER),
+    Published("nasbench201, 10.00%", "nasbench201", "tau", 0.890, *_NN_FORMER),
+)
+"""Figures of papers; a share of labels as in `protocols.WITHIN_SHARES`."""
+
+_TITLES = {
+    "zero-shot": "NAS-Bench-101 to NAS-Bench-201, without a label of the latter",
+    "leave-one-family-out": "One family left out",
+    "within-space": "Few labels of one space",
+    "pairs": "Every space to every other",
+    "few-shot": "A few labels of the tested space",
+}
+
+_SYMBOL = {"rho": "ρ", "tau": "τ"}
+
+
+class _Result(NamedTuple):
+    predictor: str
+    rows: list[Measured]
+
+
+def page(folder: Path) -> str:
+    """Return the page of the results in a folder, and draw its pictures into `docs/images` beside the folder.
+
+    Raises:
+        BuildError: there are no results.
+        PredictorError: a file holds none.
+    """
+    found = {protocol: _read(folder / protocol) for protocol in _TITLES}
+    if not any(found.values()):
+        raise BuildError(f"{folder} holds no results: make some with `onnx-bench evaluate`")
+    parts = [_INTRODUCTION]
+    for protocol, results in found.items():
+        if results:
+            parts += [f"## {_TITLES[protocol]}", *_section(protocol, results, folder.parent / PICTURES)]
+    designs = folder / "design.json"
+    if designs.exists():
+        made = json.loads(designs.read_text(encoding="utf-8"))
+        parts += ["## Architectures designed without search", design_tables.markdown(made)]
+    return "\n\n".join(parts) + "\n"
+
+
+_INTRODUCTION = """# Results
+
+Kendall's τ and Spearman's ρ between predictions and accuracies, means over training seeds ± their deviation;
+in brackets the 95 % interval over test rows. *Regret* is how many points of accuracy the best of the 1 %
+predicted best lies below the best, *precision* the share of those 1 % that are among the best 1 %, *s* the
+seconds for fitting and predicting. Nothing of a tested space is seen before it is predicted. Figures of papers
+are as they report them, with what is otherwise there. `onnx-bench evaluate PREDICTOR --protocol …` makes each
+file in `results/`, `python -m builders results` this page.
+
+The few features that carry `features` to other spaces (`PANELS` in
+`onnx_bench_dataset/surrogates/graph_features.py`) were chosen while transfers between all spaces of the data set
+could be seen, those of these tables among them. Weights, and everything else, are learned from training rows
+alone. Features chosen without a look at NAS-Bench-201, by the same procedure, reach a ρ of 0.78 to 0.83 there.
+"""
+
+
+def _read(folder: Path) -> list[_Result]:
+    results = []
+    for path in sorted(folder.glob("*.json")):
+        about, rows = evaluate.read(path)
+        results.append(_Result(str(about["predictor"]), rows))
+    return results
+
+
+def _section(protocol: str, results: Sequence[_Result], pictures: Path) -> Iterator[str]:
+    every = [row for result in results for row in result.rows]
+    tested = list(dict.fromkeys((row.task, row.space, row.label) for row in every))
+    for task, space, label in tested:
+        rows = [
+            (result.predictor, row)
+            for result in results
+            for row in result.rows
+            if (row.task, row.space) == (task, space)
+        ]
+        yield _table(task, space, label, rows)
+    drawn = _scatter(protocol, results, pictures)
+    if drawn:
+        yield f"![Predicted rank and accuracy]({PICTURES}/{drawn})"
+    if protocol == "zero-shot":
+        yield f"![τ against training rows]({PICTURES}/{_curve(results, pictures)})"
+
+
+def _table(task: str, space: str, label: str, rows: Sequence[tuple[str, Measured]]) -> str:
+    first = rows[0][1]
+    surrogate = "" if label == "trained" else f"; labels: {label}"
+    lines = [
+        f"**{task}**, tested on {space} ({first.test_rows:,} rows{surrogate})",
+        "",
+        "| predictor | τ | ρ | regret | precision | s |",
+        "| --- | --- | --- | --: | --: | --: |",
+    ]
+    ordered = sorted(rows, key=lambda each: -each[1].mean.tau)
+    for predictor, row in ordered:
+        fewer = "" if row.test_rows == first.test_rows else f" ({row.test_rows:,} rows)"
+        lines.append(
+            f"| `{predictor}`{fewer} | {row.mean.tau:.3f} ± {row.deviation.tau:.3f} "
+            f"({row.low.tau:.2f} to {row.high.tau:.2f}) | {row.mean.rho:.3f} ± {row.deviation.rho:.3f} "
+            f"({row.low.rho:.2f} to {row.high.rho:.2f}) | {row.mean.regret:.2f} | {row.mean.precision:.2f} | "
+            f"{row.seconds:.1f} |"
+        )
+    for known in PUBLISHED:
+        if task.startswith(known.task) and space == known.space:
+            values = {"tau": "", "rho": "", known.figure: f"{known.value:.3f}"}
+            differs = f"; {known.differs}" if known.differs else ""
+            lines.append(
+                f"| {known.method}, as published ({known.source}{differs}) | {values['tau']} | "
+                f"{values['rho']} | | | |"
+            )
+    return "\n".join(lines)
+
+
+def _scatter(protocol: str, results: Sequence[_Result], pictures: Path) -> str:
+    """Draw predicted rank and accuracy for every test of the predictor with the highest mean τ."""
+    if protocol not in ("zero-shot", "leave-one-family-out"):
+        return ""
+    best = max(results, key=lambda result: np.mean([row.mean.tau for row in result.rows]))
+    rows = [row for row in best.rows if not row.space.startswith("all of")]
+    columns = min(3, len(rows))
+    lines = -(-len(rows) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(4 * columns, 3 * lines), squeeze=False)
+    for axis, row in zip(axes.flat, rows, strict=False):
+        rank, accuracy = np.array(row.points).T
+        axis.scatter(100 * rank, accuracy, s=6, alpha=0.5, linewidths=0)
+        axis.set_ylim(*_range(accuracy))
+        axis.set_title(f"{row.task}\n{row.space}: τ {row.mean.tau:.2f}", fontsize=9)
+        axis.set_xlabel("predicted rank, percent", fontsize=8)
+        axis.set_ylabel("accuracy", fontsize=8)
+    for axis in list(axes.flat)[len(rows) :]:
+        axis.set_axis_off()
+    figure.suptitle(f"`{best.predictor}`", fontsize=10)
+    return _saved(figure, pictures, f"{protocol}.png")
+
+
+def _range(accuracy: Any) -> tuple[float, float]:
+    """Return the range that shows all but the lowest twentieth, which may be far below."""
+    low, high = np.quantile(accuracy, 0.05), accuracy.max()
+    margin = 0.05 * (high - low) + 1e-3
+    return float(low - margin), float(high + margin)
+
+
+def _curve(results: Sequence[_Result], pictures: Path) -> str:
+    figure, axis = plt.subplots(figsize=(6, 4))
+    for result in results:
+        sizes = [row.train_rows for row in result.rows]
+        axis.errorbar(
+            sizes,
+            [row.mean.tau for row in result.rows],
+            [row.deviation.tau for row in result.rows],
+            marker="o",
+            markersize=3,
+            label=result.predictor,
+        )
+    axis.set_xscale("log")
+    axis.set_xlabel("training rows of NAS-Bench-101")
+    axis.set_ylabel("τ on NAS-Bench-201")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return _saved(figure, pictures, "zero-shot-rows.png")
+
+
+def _saved(figure: Any, pictures: Path, name: str) -> str:
+    pictures.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(pictures / name, dpi=90, metadata={"Software": None})
+    plt.close(figure)
+    return name
