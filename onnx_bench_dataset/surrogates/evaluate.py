@@ -74,9 +74,10 @@ def figures(scores: NDArray[np.float64], accuracies: NDArray[np.float64]) -> Fig
     shuffled = np.random.default_rng(0).permutation(len(scores))
     chosen = shuffled[np.argsort(-scores[shuffled], kind="stable")[:count]]
     threshold = np.sort(accuracies)[-count]
+    is_ordered = np.ptp(scores) > 0 and np.ptp(accuracies) > 0
     return Figures(
-        float(np.nan_to_num(kendalltau(scores, accuracies).statistic)) if np.ptp(scores) > 0 else 0.0,
-        float(np.nan_to_num(spearmanr(scores, accuracies).statistic)) if np.ptp(scores) > 0 else 0.0,
+        float(kendalltau(scores, accuracies).statistic) if is_ordered else 0.0,
+        float(spearmanr(scores, accuracies).statistic) if is_ordered else 0.0,
         float(accuracies.max() - accuracies[chosen].max()),
         float((accuracies[chosen] >= threshold).mean()),
     )
