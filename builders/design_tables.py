@@ -28,6 +28,8 @@ def markdown(results: Mapping[str, Any]) -> str:
             f"{found['best']:.2f})"
         )
         parts.append(_table(found["methods"]))
+        if "predicted" in found:
+            parts.append(_predicted(found["predicted"]))
     parts.append("**Ablations**, NAS-Bench-101, one thing different")
     parts.append(_table(results["ablations"]))
     parts.append(_seconds(results["seconds"]))
@@ -57,6 +59,15 @@ def _line(name: str, found: Mapping[str, Any]) -> str:
     return (
         f"| {name} | {found['median']:.2f} ({low:.2f} to {high:.2f}) | {lower:.2f}, {upper:.2f} | "
         f"{best:.2f} | {percentile:.2f} | {first:.2f} | {gain} | {seeds} |"
+    )
+
+
+def _predicted(found: Mapping[str, Any]) -> str:
+    shares = found["percentiles"]
+    return (
+        f"The predictor `{found['predictor']}`, which learned from NAS-Bench-101 and NAS-Bench-201 alone, "
+        f"ranks the median design of a seed above {median(shares):.1f} % of 1,000 random genotypes ("
+        f"{min(shares):.1f} to {max(shares):.1f} %)."
     )
 
 

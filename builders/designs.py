@@ -30,6 +30,7 @@ EXPERTS = 20
 RANDOM_GENOTYPES = 1_000
 PREDICTED_CELLS = 10_000
 _POPULATION_SEED = 301  # no seed of a design
+_FITTED_ROWS = 2_000  # of each space, for the predictor that judges DARTS cells
 _RESAMPLES = 2_000
 _ABLATED_EXPERTS = (5, 10, 50, 100, 200, 500, 1_000)
 
@@ -97,7 +98,8 @@ def measure(truth: Truth, seeds: int, predictor: str, progress: Callable[[str], 
     others["nasbench101"] |= _baselines(truth, seeds)
     progress(f"predictor {predictor}")
     others["nasbench101"][f"argmax of the predictor {predictor}"] = _predicted(truth, seeds, predictor)
-    designed, seconds = _designs(truth, seeds, progress)
+    architectures, seconds = _designs(truth, seeds, progress)
+    designed = {space: [truth.of(space, some) for some in found] for space, found in architectures.items()}
     results: dict[str, Any] = {
         "experts": EXPERTS,
         "ranked_by": truth.cells.ranked_by,
@@ -117,6 +119,11 @@ def measure(truth: Truth, seeds: int, predictor: str, progress: Callable[[str], 
                 for name, some in {"designs": found, **others[space]}.items()
             },
         }
+    progress("DARTS cells as the predictor sees them")
+    results["spaces"]["nasbench301"]["predicted"] = {
+        "predictor": predictor,
+        "percentiles": _predicted_percentiles(truth, architectures["nasbench301"], predictor),
+    }
     return results
 
 
@@ -157,9 +164,9 @@ def _rounded(value: float | np.floating[Any]) -> float:
 
 def _designs(
     truth: Truth, seeds: int, progress: Callable[[str], None]
-) -> tuple[dict[str, Accuracies], dict[str, list[float]]]:
-    """Return accuracies in each space, and seconds of a core that learning and designing took."""
-    found: dict[str, Accuracies] = {space: [] for space in SPACES}
+) -> tuple[dict[str, list[list[str]]], dict[str, list[float]]]:
+    """Return each seed's designs in each space, and seconds of a core that learning and designing took."""
+    found: dict[str, list[list[str]]] = {space: [] for space in SPACES}
     seconds: dict[str, list[float]] = {"learning": [], **{space: [] for space in found}}
     for seed in range(seeds):
         progress(f"designs, seed {seed}")
@@ -171,7 +178,7 @@ def _designs(
             began = time.process_time()
             designs = design(space, writer, DESIGNS, seed)
             seconds[space].append(round(time.process_time() - began, 2))
-            some.append(truth.of(space, [one.architecture for one in designs]))
+            some.append([one.architecture for one in designs])
     return found, seconds
 
 
@@ -211,26 +218,46 @@ def _predicted(truth: Truth, seeds: int, predictor: str) -> Accuracies:
     It learns from the experts and as many ordinary cells, with their accuracies: twice as many labels as
     designs are made of, since experts alone differ too little to learn an order from.
     """
-    space = spaces.get("nasbench101")
-
-    def table(cells: Iterable[Cell]) -> pa.Table:
-        rows = []
-        for cell in cells:
-            network = space.network(nasbench101.write(cell))
-            rows.append({"text": network.text, "accuracy": truth.of_cell(cell)})
-        return pa.Table.from_pylist(rows)
-
     drawn = np.random.default_rng(seeds).choice(len(truth.cells.ids), PREDICTED_CELLS, replace=False)
-    pool = table(nasbench101.parse(truth.cells.architectures[place]) for place in drawn)
+    pool = _table(truth, "nasbench101", [truth.cells.architectures[place] for place in drawn])
     found = []
     for seed in range(seeds):
         knowledge = truth.cells.knowledge(EXPERTS, seed)
-        learned = surrogates.new(predictor).fit(
-            table([*knowledge.experts, *knowledge.ordinary[:EXPERTS]]), seed
-        )
+        labelled = [*knowledge.experts, *knowledge.ordinary[:EXPERTS]]
+        rows = _table(truth, "nasbench101", list(map(nasbench101.write, labelled)))
+        learned = surrogates.new(predictor).fit(rows, seed)
         best = np.argsort(-learned.predict(pool.select(["text"])), kind="stable")[:DESIGNS]
         found.append(pool["accuracy"].take(pa.array(best)).to_pylist())
     return found
+
+
+def _predicted_percentiles(truth: Truth, designs: Sequence[Sequence[str]], predictor: str) -> list[float]:
+    """Return which share of random genotypes a predictor ranks below each seed's median design, in percent.
+
+    The predictor has learned from random architectures of NAS-Bench-101 and NAS-Bench-201, never from DARTS.
+    """
+    drawn = np.random.default_rng(0).choice(len(truth.cells.ids), _FITTED_ROWS, replace=False)
+    parts = (
+        ("nasbench101", [truth.cells.architectures[place] for place in drawn]),
+        ("nasbench201", spaces.get("nasbench201").sample(_FITTED_ROWS, 0)),
+    )
+    tables = [
+        _table(truth, space, some).append_column("group", pa.array([number] * len(some)))
+        for number, (space, some) in enumerate(parts)
+    ]
+    learned = surrogates.new(predictor).fit(pa.concat_tables(tables), 0)
+
+    def scores(architectures: Sequence[str]) -> NDArray[np.float64]:
+        return learned.predict(_table(truth, "nasbench301", architectures).select(["text"]))
+
+    random = scores(spaces.get("nasbench301").sample(RANDOM_GENOTYPES, _POPULATION_SEED))
+    return [round(100 * float((random < np.median(scores(some))).mean()), 1) for some in designs]
+
+
+def _table(truth: Truth, space: str, architectures: Sequence[str]) -> pa.Table:
+    """Return rows of architectures, as a predictor learns from them."""
+    texts = [spaces.get(space).network(architecture).text for architecture in architectures]
+    return pa.table({"text": texts, "accuracy": truth.of(space, architectures)})
 
 
 def ablations(

@@ -1,5 +1,7 @@
 """Experts are the best cells of a data set, or those that a user lists."""
 
+from dataclasses import replace
+
 import pytest
 from design.conftest import START, make_folder, rows
 
@@ -39,7 +41,7 @@ def test_a_number_of_experts_that_cannot_be_had(data, experts):
 
 
 def test_a_space_without_experts(tmp_path):
-    unlabelled = [row._replace(accuracy=None, label=None, metrics=()) for row in rows(5)]
+    unlabelled = [replace(row, accuracy=None, label=None, metrics=()) for row in rows(5)]
     with pytest.raises(DesignError, match="nobody to learn from"):
         measured_cells(make_folder(tmp_path / "rows", unlabelled))
 
