@@ -25,6 +25,9 @@ from onnx_bench_dataset.spaces.nasbench301_genotypes import Genotype
 CANDIDATES = 20_000
 """How many cells are written; of NAS-Bench-201 all 15,625 are weighed, of DARTS half as many."""
 
+MOST_CANDIDATES = 200_000
+"""How many there may be where thousands of designs are asked for."""
+
 
 class Design(NamedTuple):
     """A designed architecture, and the mean log-odds of its links to be an expert's."""
@@ -69,7 +72,7 @@ def check_space(space: str) -> None:
 
 
 def _nasbench101(writer: Writer, count: int, seed: int) -> list[Design]:
-    cells = list(dict.fromkeys(writer.write(max(CANDIDATES, 10 * count), seed)))
+    cells = list(dict.fromkeys(writer.write(_candidates(count), seed)))
     return [
         Design(nasbench101.write(cells[place]), weight) for place, weight in _newest(writer, cells, count)
     ]
@@ -87,7 +90,7 @@ def _nasbench201(writer: Writer, count: int, seed: int) -> list[Design]:
 
 def _nasbench301(writer: Writer, count: int, seed: int) -> list[Design]:
     """Put the cells of random genotypes into an order, and join one and the next of them into a genotype."""
-    drawn = spaces.get("nasbench301").sample(max(CANDIDATES // 4, 10 * count), seed)
+    drawn = spaces.get("nasbench301").sample(_candidates(count) // 4, seed)
     edges = [cell for architecture in drawn for cell in nasbench301_genotypes.parse(architecture)]
     known = [(some, cell) for some in edges if (cell := nasbench301_cell(some)) is not None]
     found = _newest(writer, [cell for _, cell in known], 2 * count)
@@ -98,6 +101,10 @@ def _nasbench301(writer: Writer, count: int, seed: int) -> list[Design]:
         )
         for (normal, weight), (reduction, other) in zip(found[::2], found[1::2], strict=False)
     ]
+
+
+def _candidates(count: int) -> int:
+    return min(max(CANDIDATES, 20 * count), MOST_CANDIDATES)
 
 
 SPACES = {"nasbench101": _nasbench101, "nasbench201": _nasbench201, "nasbench301": _nasbench301}
