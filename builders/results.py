@@ -43,7 +43,7 @@ class Published(NamedTuple):
 
 _ONNX_NET = ("ONNX-Net", "arXiv 2510.04938", "the model is selected on the tested space")
 _GENNAPE = ("GENNAPE", "arXiv 2211.17226", "")
-_NN_FORMER = ("NN-Former", "arXiv 2507.00880", "")
+_NN_FORMER = ("NN-Former", "arXiv 2507.00880", "isomorphic copies test")
 PUBLISHED = (
     Published("nasbench101 (50,000) to", "nasbench201", "rho", 0.747, *_ONNX_NET),
     Published("nasbench101 (200) to", "nasbench201", "rho", 0.739, *_ONNX_NET),
@@ -61,6 +61,7 @@ _TITLES = {
     "zero-shot": "NAS-Bench-101 to NAS-Bench-201, without a label of the latter",
     "leave-one-family-out": "One family left out",
     "within-space": "Few labels of one space",
+    "within-space-published": "Few labels of one space, isomorphic copies of what trains among the tests",
     "pairs": "Every space to every other",
     "few-shot": "A few labels of the tested space",
 }

@@ -25,7 +25,10 @@ if TYPE_CHECKING:  # extras, which no other command waits for
 _console = Console()
 _errors = Console(stderr=True)
 
-_PROTOCOLS = ("zero-shot", "pairs", "leave-one-family-out", "within-space", "few-shot")
+_PROTOCOLS = (
+    *("zero-shot", "pairs", "leave-one-family-out"),
+    *("within-space", "within-space-published", "few-shot"),
+)
 
 
 @app.command("evaluate")

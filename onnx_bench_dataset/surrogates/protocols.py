@@ -5,10 +5,12 @@
 - `leave-one-family-out`: every other family trains, with at most 40,000 rows a space, as ONNX-Net
   (arXiv 2510.04938) does.
 - `within-space`: a small share of a space trains, the others of it test.
+- `within-space-published`: the same, but isomorphic copies of what trains test, too, as in published tables.
 - `few-shot`: every other family trains, and a few rows of the family that is tested.
 
 Rows that train are drawn from a seed. Nothing of the tested space is seen before it is predicted, in
-`few-shot` nothing but the few rows. A network never is on both sides, under whatever name (`graph_hash`).
+`few-shot` nothing but the few rows. But for that one protocol, no network is on both sides, under whatever name
+(`graph_hash`).
 Labels of a surrogate never train, and where they test, the result says so.
 """
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -94,7 +96,7 @@ class Data:
                 raise UnknownNameError(
                     f"{self.path} has no rows of {space}; there are {', '.join(self.spaces) or 'none'}"
                 )
-            columns = list(dict.fromkeys(["space", "graph_hash", "label", "accuracy", *self.columns]))
+            columns = list(dict.fromkeys(["id", "space", "graph_hash", "label", "accuracy", *self.columns]))
             splits = load_dataset(self.path, space, columns=columns)
             parts = [splits[split].with_format("arrow")[:] for split in SPLITS if split in splits]
             table = pa.concat_tables(parts)
@@ -114,18 +116,29 @@ class Data:
         rows = self.rows(space)
         return rows.take(np.random.default_rng(seed).permutation(len(rows))[:count])
 
-    def task(self, name: str, family: str, train: Sequence[pa.Table], tested: Sequence[str]) -> Task:
-        """Return a task whose training rows are tables of one group each."""
+    def task(
+        self,
+        name: str,
+        family: str,
+        train: Sequence[pa.Table],
+        tested: Sequence[str],
+        *,
+        identity: str = "graph_hash",
+    ) -> Task:
+        """Return a task whose training rows are tables of one group each.
+
+        Rows that agree in the column `identity` with one that trains do not test.
+        """
         grouped = [
             table.append_column(GROUP, pa.array(np.full(len(table), number)))
             for number, table in enumerate(train)
         ]
         joined = pa.concat_tables(grouped)
-        hashes = pc.unique(joined["graph_hash"])
+        known = pc.unique(joined[identity])
         tests = []
         for space in tested:
             rows = self.rows(space)
-            rows = rows.filter(pc.invert(pc.is_in(rows["graph_hash"], hashes)))
+            rows = rows.filter(pc.invert(pc.is_in(rows[identity], known)))
             if self.test_rows is not None and len(rows) > self.test_rows:
                 rows = rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[: self.test_rows]))
             tests.append(rows)
@@ -173,14 +186,15 @@ def _leave_one_family_out(data: Data, seed: int) -> Iterator[Task]:
         yield data.task(f"all but {family}", family, train, tested)
 
 
-def _within_space(data: Data, seed: int) -> Iterator[Task]:
+def _within_space(data: Data, seed: int, identity: str = "graph_hash") -> Iterator[Task]:
     for space, shares in WITHIN_SHARES.items():
         if space not in data.spaces:
             continue
         for share in shares:
             count = round(share * len(data.rows(space)))
             name = f"{space}, {share:.2%} of labels"
-            yield data.task(name, SPACES[space].family, [data.drawn(space, count, seed)], [space])
+            train = [data.drawn(space, count, seed)]
+            yield data.task(name, SPACES[space].family, train, [space], identity=identity)
 
 
 def _few_shot(data: Data, seed: int) -> Iterator[Task]:
@@ -210,6 +224,7 @@ PROTOCOLS = {
     "pairs": _pairs,
     "leave-one-family-out": _leave_one_family_out,
     "within-space": _within_space,
+    "within-space-published": partial(_within_space, identity="id"),
     "few-shot": _few_shot,
 }
 """By name."""

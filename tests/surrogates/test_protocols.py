@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from builders import results
 from builders.__main__ import app as builders_app
 from onnx_bench_dataset import cli, spaces
+from onnx_bench_dataset.cli import evaluating
 from onnx_bench_dataset.errors import BuildError, PredictorError, UnknownNameError
 from onnx_bench_dataset.surrogates import evaluate, new, protocols
 from onnx_bench_dataset.surrogates.evaluate import figures
@@ -87,6 +88,16 @@ def test_isomorphic_networks_are_never_on_both_sides(data: Data, monkeypatch: py
     known = len(set(data.rows("nasbench201")["graph_hash"].to_pylist()))
     seen = len(set(task.train["text"].to_pylist()))
     assert len(set(task.test["text"].to_pylist())) == known - seen
+
+
+def test_published_tables_test_copies_of_what_trains(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocols, "WITHIN_SHARES", {"nasbench201": (0.5,)})
+    (task,) = tasks("within-space-published", data, 0)
+    assert len(task.test) == COUNTS["nasbench201"] - len(task.train) == 30
+
+
+def test_the_command_names_every_protocol() -> None:
+    assert tuple(protocols.PROTOCOLS) == evaluating._PROTOCOLS
 
 
 def test_a_seed_draws_the_same_rows_and_another_others(data: Data) -> None:
