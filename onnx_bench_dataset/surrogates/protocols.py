@@ -9,14 +9,13 @@
 - `few-shot`: every other family trains, and a few rows of the family that is tested.
 
 Rows that train are drawn from a seed. Nothing of the tested space is seen before it is predicted, in
-`few-shot` nothing but the few rows. But for that one protocol, no network is on both sides, under whatever name
-(`graph_hash`).
-Labels of a surrogate never train, and where they test, the result says so.
+`few-shot` nothing but the few rows. But for that one protocol, no network is on both sides, under whatever
+name (`graph_hash`). Labels of a surrogate never train, and where they test, the result says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import NamedTuple
@@ -219,7 +218,7 @@ def _others(data: Data, tested: Sequence[str]) -> list[str]:
     return [space for space in data.spaces if space not in tested and data.is_trained(space)]
 
 
-PROTOCOLS = {
+PROTOCOLS: Mapping[str, Callable[[Data, int], Iterator[Task]]] = {
     "zero-shot": _zero_shot,
     "pairs": _pairs,
     "leave-one-family-out": _leave_one_family_out,
