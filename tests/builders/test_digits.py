@@ -33,7 +33,7 @@ from onnx_bench_dataset.spaces.digits import SMALL_SPACES
 
 DOCUMENT = CHECKOUT / "docs" / "digits.md"
 
-WHOLE = pytest.mark.xfail(strict=True, reason="101 of 1,200 networks are trained; the others will be added")
+WHOLE = pytest.mark.xfail(strict=True, reason="342 of 1,200 networks are trained; the others will be added")
 
 # The table of the package.
 
