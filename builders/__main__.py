@@ -20,6 +20,7 @@ from builders.import_files import import_files, report_path
 from builders.import_rows import Import
 from builders.merge import merge as merge_parts
 from builders.parts import Part
+from builders.predictor_command import make_predictor
 from builders.registry import BENCHMARKS
 from builders.sampling import DRAWN_AT_ONCE, ROWS_PER_SHARD, Sample
 from builders.sampling import sample as draw_sample
@@ -298,7 +299,7 @@ def compare(
     folder: Annotated[Path, typer.Argument(help="Dataset folder, with nasbench101 and nasbench201.")] = Path(
         "onnx-bench"
     ),
-    rows: Annotated[int, typer.Option(min=2, help="Rows of a space to train on, and to rank.")] = 800,
+    rows: Annotated[int, typer.Option(min=2, help="Rows of a space to train on, and to rank.")] = 1_000,
     epochs: Annotated[int, typer.Option(min=1, help="Times that a row is seen.")] = 2,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each kind.")] = 2,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens of a text; the rest is cut.")] = 512,
@@ -444,6 +445,7 @@ def noise(
 
 
 app.command("design")(measure_designs)
+app.command("predictor")(make_predictor)
 
 
 @app.command("results")

@@ -52,13 +52,13 @@ _SIGNS = {"kendall": "Kendall τ", "spearman": "Spearman ρ"}
 class Budget:
     """What a style may use, the same for all."""
 
-    train_rows: int = 800
-    test_rows: int = 800
+    train_rows: int = 1_000
+    test_rows: int = 1_000
     epochs: int = 2
     seeds: int = 2
     max_length: int = 512
     """Tokens of a text; the rest is cut."""
-    draws: int = 300
+    draws: int = 1_000
     """Of the ranked rows, with repetition, for intervals that hold 95 of 100."""
 
 
@@ -205,7 +205,11 @@ def write(found: Mapping[str, Any], path: Path) -> None:
 def table(found: Mapping[str, Any]) -> str:
     """Return Markdown tables of what `compare` found: how well variants rank, and what they read for it."""
     budget = Budget(**found["budget"])
-    shown = [name for variant in reversed(VARIANTS) for name in (variant, _lead(variant))][:-1]
+    shown = [
+        name
+        for variant in dict.fromkeys(cost["variant"] for cost in found["costs"])
+        for name in ((variant,) if variant == THEIRS else (variant, _lead(variant)))
+    ]
     lines = [
         f"{budget.train_rows:,} rows to train on, seen {budget.epochs} times, at most {budget.max_length} "
         f"tokens of a text, {budget.test_rows:,} rows to rank; means of {budget.seeds} seeds, with intervals "
