@@ -1,9 +1,9 @@
 """The command line `onnx-bench`."""
 
-from onnx_bench_dataset.cli import designing, evaluating
+from onnx_bench_dataset.cli import designing, evaluating, predicting
 from onnx_bench_dataset.cli.commands import app
 
-__all__ = ["app", "designing", "evaluating", "main"]
+__all__ = ["app", "designing", "evaluating", "main", "predicting"]
 
 
 def main() -> None:
