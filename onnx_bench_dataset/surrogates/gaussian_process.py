@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky
-from scipy.linalg.lapack import dtrtri
+from scipy.linalg import cho_factor, cho_solve
 
 from onnx_bench_dataset.errors import PredictorError
 
@@ -17,13 +16,16 @@ MAX_ROWS = 2_000
 """Rows that a process is fitted to."""
 
 ARRAYS = ("mean", "scale", "rows", "weights")
-"""What of a fitted process is kept, beside kernel, length and noise."""
+"""What of a fitted process is kept, beside `NUMBERS`."""
+
+NUMBERS = ("length", "noise", "usual")
 
 _SELECTED_ROWS = 900  # on which the kernel is chosen
 _LENGTHS = (0.1, 0.3, 1.0, 3.0)
 _NOISES = (0.01, 0.03, 0.1, 0.3)
 _KERNELS = ("rbf", "matern")
 _AT_ONCE = 2_000
+_USUAL = 0.95  # of training rows that are at most as far as that from another
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,13 @@ class GaussianProcess:
     length: float
     """Squared length scale, in units of squared distance."""
     noise: float
+    usual: float
+    """Squared distance to the nearest other, which 95 % of the training rows do not exceed."""
     mean: Floats
     scale: Floats
     rows: Floats
     """Standardized training rows."""
     weights: Floats
-    inverse: Floats
-    """Of the Cholesky factor of kernel plus noise, a lower triangle."""
 
     @classmethod
     def fit(cls, features: NDArray[np.float32], targets: Floats) -> GaussianProcess:
@@ -63,49 +65,33 @@ class GaussianProcess:
                     error = (vectors @ (turned * precision)) / ((vectors**2) @ precision)
                     best = min(best, (float(np.mean(error**2)), kernel, length * middle, noise))
         _, kernel, length, noise = best
-        inverse = _inverse_factor(kernel, length, noise, rows)
-        return cls(kernel, length, noise, mean, scale, rows, inverse.T @ (inverse @ targets), inverse)
+        squared = squared_distances(rows, rows)
+        covariance = _covariance(kernel, squared, length)
+        covariance[np.diag_indices_from(covariance)] += noise
+        weights = cho_solve(cho_factor(covariance, lower=True), targets)
+        squared[np.diag_indices_from(squared)] = np.inf
+        usual = float(np.quantile(squared.min(axis=1), _USUAL)) if len(rows) > 1 else middle
+        return cls(kernel, length, noise, usual or middle, mean, scale, rows, weights)
 
-    @classmethod
-    def made(
-        cls,
-        kernel: str,
-        length: float,
-        noise: float,
-        mean: Floats,
-        scale: Floats,
-        rows: Floats,
-        weights: Floats,
-    ) -> GaussianProcess:
-        """Make a process of what was fitted.
-
-        Raises:
-            PredictorError: it has more rows than are ever fitted.
-        """
-        if len(rows) > MAX_ROWS:
-            raise PredictorError(f"its process has {len(rows):,} rows, of {MAX_ROWS:,} at most")
-        inverse = _inverse_factor(kernel, length, noise, rows)
-        return cls(kernel, length, noise, mean, scale, rows, weights, inverse)
+    def __post_init__(self) -> None:
+        """Refuse more rows than are ever fitted, which a file may hold."""
+        if len(self.rows) > MAX_ROWS:
+            raise PredictorError(f"its process has {len(self.rows):,} rows, of {MAX_ROWS:,} at most")
 
     def of(self, features: NDArray[np.float32]) -> tuple[Floats, Floats]:
-        """Return mean and variance at each row."""
+        """Return the mean at each row, and how unlike the training rows it is.
+
+        That is 0 for a network that is as near to one of them as they usually are to each other, and goes to
+        1 with the squared distance.
+        """
         rows = (logarithm(features.astype(np.float64)) - self.mean) / self.scale
-        means, variances = [np.empty(0)], [np.empty(0)]
+        means, unlikeness = [np.empty(0)], [np.empty(0)]
         for start in range(0, len(rows), _AT_ONCE):
-            distances = squared_distances(rows[start : start + _AT_ONCE], self.rows)
-            covariance = _covariance(self.kernel, distances, self.length)
-            means.append(covariance @ self.weights)
-            explained = ((covariance @ self.inverse.T) ** 2).sum(axis=1)
-            variances.append(np.clip(1 - explained, 0, 1))
-        return np.concatenate(means), np.concatenate(variances)
-
-
-def _inverse_factor(kernel: str, length: float, noise: float, rows: Floats) -> Floats:
-    """Return the inverse of the Cholesky factor of the kernel between rows plus noise."""
-    covariance = _covariance(kernel, squared_distances(rows, rows), length)
-    covariance[np.diag_indices_from(covariance)] += noise
-    inverse, _ = dtrtri(cholesky(covariance, lower=True), lower=1)
-    return np.asarray(inverse)
+            squared = squared_distances(rows[start : start + _AT_ONCE], self.rows)
+            means.append(_covariance(self.kernel, squared, self.length) @ self.weights)
+            beyond = np.maximum(squared.min(axis=1) / self.usual - 1, 0)
+            unlikeness.append(1 - np.exp(-beyond))
+        return np.concatenate(means), np.concatenate(unlikeness)
 
 
 def squared_distances(left: Floats, right: Floats) -> Floats:

@@ -2,10 +2,11 @@
 
 1. Two ridge regressions on few features, `PANELS`, whose effect is alike in every search space. Straight
    lines go on beyond what was seen, so they carry what is learned to other spaces.
-2. A Gaussian process on all features learns what the lines leave, and falls silent far from what it has seen:
-   its variance says how unlike the training data a network is.
-3. Gradient-boosted trees (LightGBM) learn the same from every row; they count as far as the process says that
-   the network is known, since trees know nothing beyond what they have seen.
+2. A Gaussian process on all features learns what the lines leave.
+3. Gradient-boosted trees (LightGBM) learn the same from every row.
+
+The last two know nothing beyond what they have seen: the further a network is from all training rows,
+measured by how far these are from each other, the less they count.
 
 Labels are turned into normal scores of their ranks, in each group of comparable labels by itself.
 """
@@ -26,7 +27,13 @@ from scipy.stats import norm, rankdata
 
 from onnx_bench_dataset.errors import PredictorError
 from onnx_bench_dataset.surrogates.features import NAMES, of_texts
-from onnx_bench_dataset.surrogates.gaussian_process import ARRAYS, MAX_ROWS, GaussianProcess, logarithm
+from onnx_bench_dataset.surrogates.gaussian_process import (
+    ARRAYS,
+    MAX_ROWS,
+    NUMBERS,
+    GaussianProcess,
+    logarithm,
+)
 from onnx_bench_dataset.surrogates.in_parallel import in_parallel
 from onnx_bench_dataset.surrogates.predictor import Predictor
 
@@ -101,11 +108,11 @@ class GraphFeatures(Predictor):
         if learned is None:
             raise self._not_fitted()
         lines = _mean(line.of(features) for line in learned.lines)
-        residual, variance = learned.process.of(features)
+        residual, unlikeness = learned.process.of(features)
         trees = np.asarray(learned.trees.predict(features, num_threads=1), dtype=np.float64)
         share = learned.process_share
-        known = 1 - variance
-        return Explained(lines + share * residual + (1 - share) * known * trees, variance)
+        rest = share * residual + (1 - share) * trees
+        return Explained(lines + (1 - unlikeness) * rest, unlikeness)
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return coefficients, the rows of the process and the trees."""
@@ -119,7 +126,8 @@ class GraphFeatures(Predictor):
             "features": list(NAMES),
             "panels": [list(panel) for panel in PANELS],
             "process_share": learned.process_share,
-            **{name: getattr(process, name) for name in ("kernel", "length", "noise")},
+            "kernel": process.kernel,
+            **{name: getattr(process, name) for name in NUMBERS},
         }
         return settings, {
             "trees.txt": learned.trees.model_to_string().encode(),
@@ -136,10 +144,9 @@ class GraphFeatures(Predictor):
             for name, content in members.items()
             if name.endswith(".npy")
         }
-        process = GaussianProcess.made(
+        process = GaussianProcess(
             str(settings["kernel"]),
-            float(settings["length"]),
-            float(settings["noise"]),
+            *[float(settings[name]) for name in NUMBERS],
             **{name: arrays[name].astype(np.float64) for name in ARRAYS},
         )
         lines = [
