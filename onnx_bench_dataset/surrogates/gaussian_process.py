@@ -16,9 +16,7 @@ MAX_ROWS = 2_000
 """Rows that a process is fitted to."""
 
 ARRAYS = ("mean", "scale", "rows", "weights")
-"""What of a fitted process is kept, beside `NUMBERS`."""
-
-NUMBERS = ("length", "noise", "usual")
+"""What of a fitted process is kept, beside kernel, length, noise and the usual distance."""
 
 _SELECTED_ROWS = 900  # on which the kernel is chosen
 _LENGTHS = (0.1, 0.3, 1.0, 3.0)

@@ -30,7 +30,6 @@ from onnx_bench_dataset.surrogates.features import NAMES, of_texts
 from onnx_bench_dataset.surrogates.gaussian_process import (
     ARRAYS,
     MAX_ROWS,
-    NUMBERS,
     GaussianProcess,
     logarithm,
 )
@@ -127,7 +126,9 @@ class GraphFeatures(Predictor):
             "panels": [list(panel) for panel in PANELS],
             "process_share": learned.process_share,
             "kernel": process.kernel,
-            **{name: getattr(process, name) for name in NUMBERS},
+            "length": process.length,
+            "noise": process.noise,
+            "usual": process.usual,
         }
         return settings, {
             "trees.txt": learned.trees.model_to_string().encode(),
@@ -145,8 +146,10 @@ class GraphFeatures(Predictor):
             if name.endswith(".npy")
         }
         process = GaussianProcess(
-            str(settings["kernel"]),
-            *[float(settings[name]) for name in NUMBERS],
+            kernel=str(settings["kernel"]),
+            length=float(settings["length"]),
+            noise=float(settings["noise"]),
+            usual=float(settings["usual"]),
             **{name: arrays[name].astype(np.float64) for name in ARRAYS},
         )
         lines = [
