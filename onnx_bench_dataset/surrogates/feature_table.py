@@ -112,3 +112,24 @@ FEATURES: dict[str, str] = _described()
 
 NAMES = tuple(FEATURES)
 """Names of the features, in the same order."""
+
+
+def document() -> str:
+    """Return the page of the documentation that lists the features, `docs/features.md`."""
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in FEATURES.items()]
+    return "\n".join([_INTRODUCTION, "| feature | what it is |", "| --- | --- |", *rows, ""])
+
+
+_INTRODUCTION = f"""# Features of a graph
+
+The predictor `features` reads {len(NAMES)} numbers of a network. They mean the same in every search space,
+are made from a text or from any ONNX model, and are always finite. `onnx_bench_dataset.surrogates.features`
+makes them: `of_texts(texts)`, `of_network(model)`.
+
+They are of the layers that carry something from the input to the output: normalization, no-ops, and whatever
+no output needs or is computed from zeros alone are left out. A network is cut wherever all paths pass through
+one value; between two cuts lies a *segment*, a cell for instance, and one with several paths is a *branching*
+segment.
+
+The table is `FEATURES`, in the order of the numbers.
+"""
