@@ -55,7 +55,8 @@ They were chosen, greedily, so that regressions on them carry over between the s
 directions; what a regression does with them, it learns from its training rows alone.
 """
 
-_RIDGE = 0.03  # penalty on standardized coefficients, over the mean squared error
+# Penalty on standardized coefficients, over the mean squared error: as of so much noise, and so many rows.
+_RIDGE, _PRIOR_ROWS = 0.03, 3
 
 
 class GraphFeatures(Predictor):
@@ -269,7 +270,8 @@ def _fit_line(
     scale = np.sqrt(weight @ centered**2)
     scale[scale < 1e-5] = np.inf  # the same everywhere: it says nothing
     standard = centered / scale
-    gram = (standard * weight[:, None]).T @ standard + _RIDGE * np.eye(len(panel))
+    penalty = _RIDGE + _PRIOR_ROWS / len(targets)
+    gram = (standard * weight[:, None]).T @ standard + penalty * np.eye(len(panel))
     weights = np.linalg.solve(gram, (standard * weight[:, None]).T @ targets) / scale
     # Ridge shrinks: the scale is that of the best line in this direction.
     line = centered @ weights
