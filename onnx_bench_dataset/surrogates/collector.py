@@ -40,7 +40,8 @@ class Collector:
     def __init__(self, image: Size) -> None:
         """Begin with the size of the input."""
         self._image = image
-        self._layers: list[Layer] = []
+        self.layers: list[Layer] = []
+        """Those that were added so far."""
         self._known: dict[tuple[Kind, tuple[int, ...]], int] = {}
 
     def add(self, kind: Kind, sources: list[int]) -> int:
@@ -54,7 +55,7 @@ class Collector:
         if kind.op != "Concat":
             sources.sort()
         read = tuple(sources)
-        layers = self._layers
+        layers = self.layers
         number = len(layers)
         if not kind.channels:
             number = self._known.setdefault((kind, read), number)
@@ -70,7 +71,7 @@ class Collector:
             return NOTHING
         if kind.is_neutral:
             return source
-        layers = self._layers
+        layers = self.layers
         number = len(layers)
         read = (source,)
         if not kind.channels:
@@ -83,7 +84,7 @@ class Collector:
 
     def used(self, outputs: Iterable[int]) -> list[Layer]:
         """Return the layers that outputs need, numbered anew."""
-        layers = self._layers
+        layers = self.layers
         needed = [False] * (len(layers) + 1)  # the last stands for the input
         for output in outputs:
             if output >= 0:

@@ -210,11 +210,15 @@ def _of_common(model: ModelProto) -> list[Layer] | None:
                 if not tensors.is_zero(names[1]):
                     return None
                 kind = ZERO
+            if op in _FOLDED and source >= 0 and collected.layers[source][0].op == op:
+                return None
             assert kind is not None
             places[outputs[0]] = add_to(kind, source)
         elif reads > 1:
             sources = [places[name] for name in names if name in places]
             if len(sources) != reads:
+                return None
+            if op in _FOLDED and any(n >= 0 and collected.layers[n][0].op == op for n in sources):
                 return None
             assert kind is not None
             places[outputs[0]] = add(kind, sources)
@@ -305,6 +309,7 @@ _COMMON = frozenset(
 """Operations that a text describes as they stand, with one computed value."""
 
 _JOINING = frozenset({"Add", "Concat"})  # the same, with computed values only
+_FOLDED = frozenset({"Relu", "Flatten", "Slice", "Concat"})  # of which a text may make one where two follow
 _TELLING = frozenset({"auto_pad", "transA", "training_mode"})  # attributes that make an operation less common
 
 
@@ -332,6 +337,8 @@ def _node(serialized: bytes) -> _Node:
     kind = None
     if op in WINDOWED:
         kind = kind_of(form_of(op, attributes, groups))
+        if kind.area == 1:  # perhaps nothing is done at all
+            reads = -1
     elif op not in _SKIPPED:
         kind = plain(op)
     return _Node(op, inputs, outputs, reads, kind, None)
