@@ -17,7 +17,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from builders import design_tables
+from builders import design_tables, style_ranking
 from onnx_bench_dataset.errors import BuildError
 from onnx_bench_dataset.surrogates import evaluate
 from onnx_bench_dataset.surrogates.evaluate import Measured
@@ -88,6 +88,10 @@ def page(folder: Path) -> str:
     for protocol, results in found.items():
         if results:
             parts += [f"## {_TITLES[protocol]}", *_section(protocol, results, folder.parent / PICTURES)]
+    texts = folder / "texts.json"
+    if texts.exists():
+        made = json.loads(texts.read_text(encoding="utf-8"))
+        parts += ["## Texts of two styles under one recipe", style_ranking.table(made)]
     designs = folder / "design.json"
     if designs.exists():
         made = json.loads(designs.read_text(encoding="utf-8"))
@@ -102,7 +106,12 @@ in brackets the 95 % interval over test rows. *Regret* is how many points of acc
 predicted best lies below the best, *precision* the share of those 1 % that are among the best 1 %, *s* the
 seconds for fitting and predicting. Nothing of a tested space is seen before it is predicted. Figures of
 papers are as they report them, with what is otherwise there. `onnx-bench evaluate PREDICTOR --protocol …`
-makes each file in `results/`, `python -m builders results` this page."""
+makes each file in `results/`, `python -m builders results` this page.
+
+The few features by which `features` carries over to other spaces were chosen while transfers between all
+spaces of the data set could be seen, those of these tables among them; everything else is learned from
+training rows alone ([docs/predictors.md](docs/predictors.md)). Published methods that are marked so choose
+their model on the tested space, too."""
 
 
 def _read(folder: Path) -> list[_Result]:
