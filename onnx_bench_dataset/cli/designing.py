@@ -71,7 +71,8 @@ def design_architectures(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OnnxBenchError(f"cannot make {out}: {error.strerror or error}") from error
-    table = Table("design", "weight", "architecture")
+    table = Table("design", "weight")
+    table.add_column("architecture", overflow="fold")
     for number, found in enumerate(designs):
         name = f"{space}-{number:03}"
         write_design(space, found.architecture, out / name, force)
