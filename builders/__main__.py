@@ -21,7 +21,6 @@ from builders.import_rows import Import
 from builders.merge import merge as merge_parts
 from builders.parts import Part
 from builders.predictor_command import make_predictor
-from builders.predictor_command import make_predictor
 from builders.registry import BENCHMARKS
 from builders.sampling import DRAWN_AT_ONCE, ROWS_PER_SHARD, Sample
 from builders.sampling import sample as draw_sample
@@ -446,7 +445,6 @@ def noise(
 
 
 app.command("design")(measure_designs)
-app.command("predictor")(make_predictor)
 app.command("predictor")(make_predictor)
 
 

@@ -52,10 +52,10 @@ def make(folder: Path, out: Path, rows: int) -> CalibratedPredictor:
     """
     records = {space: record for space, record in manifest.read(folder).items() if space != DIGITS}
     found = {
-        (space, split): labelled
+        (space, split): known
         for space, record in records.items()
         for split in (TRAIN, TEST)
-        if (labelled := _labelled(folder, record, split)) is not None
+        if (known := labelled(folder, record, split)) is not None
     }
     tests = {space: rows // _CALIBRATING for space, split in found if split == TEST}
     tests = {space: min(count, len(found[space, TEST].numbers)) for space, count in tests.items()}
@@ -65,7 +65,7 @@ def make(folder: Path, out: Path, rows: int) -> CalibratedPredictor:
     if not tests or sum(trains.values()) < 2:
         raise BuildError(f"{folder} has no trained labels of {DATASET}: build some of its spaces")
     parts = {
-        (space, split): _drawn(found[space, split], count)
+        (space, split): drawn(found[space, split], count)
         for split, counts in ((TRAIN, trains), (TEST, tests))
         for space, count in counts.items()
     }
@@ -106,7 +106,7 @@ def fingerprint(records: Mapping[str, SpaceRecord]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _labelled(folder: Path, record: SpaceRecord, split: str) -> _Rows | None:
+def labelled(folder: Path, record: SpaceRecord, split: str) -> _Rows | None:
     """Return the rows of a split with trained labels; None if there are none."""
     paths = [str(folder / shard.path) for shard in record.shards if manifest.split_of(shard.path) == split]
     if not paths or not record.labels.get("trained"):
@@ -121,7 +121,7 @@ def _labelled(folder: Path, record: SpaceRecord, split: str) -> _Rows | None:
     return _Rows(shards, numbers, table["dataset"][int(numbers[0])].as_py()) if len(numbers) else None
 
 
-def _drawn(rows: _Rows, count: int) -> pa.Table:
+def drawn(rows: _Rows, count: int) -> pa.Table:
     """Return ids, texts and accuracies of rows, in random order."""
     chosen = np.random.default_rng(_SEED).permutation(rows.numbers)[:count]
     order = np.sort(chosen)

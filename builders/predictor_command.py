@@ -34,4 +34,4 @@ def make_predictor(
         made = predictor.make(folder, out, rows).made
         for space, count in made["train"].items():
             console.print(f"{space}: {count:,} rows, {made['calibrate'].get(space, 0):,} to calibrate")
-        console.print(f"wrote {out} ({out.stat().st_size / 1e6:.2f} MB), of data {made['data']}")
+        typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.2f} MB), of data {made['data']}")

@@ -6,8 +6,7 @@ Far from all known networks nothing is moved.
 
 How wrong that is has been measured on networks that nothing was learned from: those of the same families, and
 those of a family that was left out. An interval is as wide as nine in ten of the errors of networks that are
-as strange, in the group of networks where they are largest. *Strangeness* is the distance from the nearest
-known network and the root of the unlikeness, at right angles.
+as far from all known ones, in the group of networks where errors are largest.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _REACH = 0.3  # the distance at which a neighbour counts for 1/e
 _SILENCE = 0.1  # the weight of a neighbour that moves nothing
 _SHOWN = 3  # neighbours of a prediction
 _LEFT_OUT_ROWS = 12_000  # to learn from when a family is left out
-_BOUNDS = np.array([0.05, 0.1, 0.2, 0.4, 0.6, 2.0])  # on strangeness, between which errors are alike
+_BOUNDS = np.array([0.05, 0.1, 0.2, 0.4, 0.6, 2.0])  # on distance, between which errors are alike
 _LEAST = 100  # errors of which a width is taken
 
 
@@ -70,15 +69,14 @@ class _Placed(NamedTuple):
     standings: Floats
     scores: Floats
     unlikeness: Floats
-    strangeness: Floats
     places: NDArray[np.int64]
     distances: Floats
 
 
 class _Errors(NamedTuple):
-    """How far off standings are, and how strange networks, each (networks,)."""
+    """How far off standings are, and how far the nearest known network is, each (networks,)."""
 
-    strangeness: Floats
+    distances: Floats
     sizes: Floats
 
 
@@ -99,7 +97,7 @@ class CalibratedPredictor:
             predictor: what scores networks.
             known: networks whose accuracy is known.
             offsets: (known networks,), their standing less their score.
-            widths: half the length of intervals, in standings, below each of the bounds on strangeness and
+            widths: half the length of intervals, in standings, below each of the bounds on distance and
                 beyond the last; infinite where nothing was measured.
             made: of which data and how, as JSON can say it.
 
@@ -140,7 +138,7 @@ class CalibratedPredictor:
     def predict(self, features: NDArray[np.float32]) -> list[Prediction]:
         """Predict networks by their features, (networks, features), in the order of `features.NAMES`."""
         placed = self._place(features)
-        half = self._widths[np.searchsorted(_BOUNDS, placed.strangeness, "right")]
+        half = self._widths[np.searchsorted(_BOUNDS, placed.distances[:, 0], "right")]
         bounds = np.stack([placed.standings, placed.standings - half, placed.standings + half], axis=1)
         percentiles, accuracies = 100 * ndtr(bounds), self.known.accuracies_at(bounds)
         return [
@@ -190,15 +188,14 @@ class CalibratedPredictor:
         moved = (weights * self._offsets[places]).sum(axis=1) / (weights.sum(axis=1) + _SILENCE)
         least, most = self.known.standings(self.known.quantiles[[0, -1]].astype(np.float64))
         standings = np.clip(scores + moved, least, most)
-        strangeness = np.hypot(distances[:, 0], np.sqrt(unlikeness))
-        return _Placed(standings, scores, unlikeness, strangeness, places, distances)
+        return _Placed(standings, scores, unlikeness, places, distances)
 
     def _errors(self, networks: Labelled) -> list[_Errors]:
         """Return for each group how far off standings are."""
         placed = self._place(networks.features)
         sizes = np.abs(self.known.standings(networks.accuracies) - placed.standings)
         chosen = [networks.groups == group for group in np.unique(networks.groups)]
-        return [_Errors(placed.strangeness[rows], sizes[rows]) for rows in chosen]
+        return [_Errors(placed.distances[rows, 0], sizes[rows]) for rows in chosen]
 
     def _neighbours(self, places: NDArray[np.int64], distances: Floats) -> Iterator[Neighbour]:
         for place, distance in zip(places.tolist(), distances.tolist(), strict=False):
@@ -221,9 +218,9 @@ def _learned(networks: Labelled, seed: int) -> tuple[GraphFeatures, KnownNetwork
 
 
 def _widths(errors: Sequence[_Errors]) -> Floats:
-    """Return, between bounds on strangeness, what nine in ten errors of each group are below.
+    """Return, between bounds on distance, what nine in ten errors of each group are below.
 
-    It never falls with strangeness. Where no group tells it, it is that of stranger networks, or infinite.
+    It never falls with distance. Where no group tells it, it is that of networks further away, or infinite.
     """
     found = np.stack([_quantiles(group) for group in errors])
     widths = np.full(found.shape[1], np.inf)
@@ -234,16 +231,16 @@ def _widths(errors: Sequence[_Errors]) -> Floats:
 
 
 def _quantiles(errors: _Errors) -> Floats:
-    """Return what nine in ten errors of a group are below, between bounds on strangeness; NaN if not known.
+    """Return what nine in ten errors of a group are below, between bounds on distance; NaN if not known.
 
-    Where there are too few errors, those of stranger networks count with them.
+    Where there are too few errors to tell it, they count with those of networks further away.
     """
     found = np.full(len(_BOUNDS) + 1, np.nan)
-    places = np.searchsorted(_BOUNDS, errors.strangeness, "right")
+    places = np.searchsorted(_BOUNDS, errors.distances, "right")
     first = int(places.min(initial=len(found)))
     for place in range(first, len(found)):
         among = errors.sizes[(places >= first) & (places <= place)]
         if len(among) >= _LEAST:
-            found[first : place + 1] = np.quantile(among, COVERAGE)
+            found[place] = np.quantile(among, COVERAGE)
             first = place + 1
     return found

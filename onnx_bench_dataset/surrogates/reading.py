@@ -120,9 +120,13 @@ def _exported(module: torch.nn.Module, example: Any) -> ModelProto:
         assert program is not None
         model: ModelProto = program.model_proto
     except Exception as error:  # whatever the exporter raises, or the module itself
-        hint = "" if example is not None else f"; it was shown one image of {'×'.join(map(str, _IMAGE[1:]))}"
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the exporter says at length that it failed, its cause says why
+            cause = cause.__cause__
+        shown = "" if example is not None else f" for one image of {'×'.join(map(str, _IMAGE[1:]))}"
         raise UnsupportedModelError(
-            f"the module cannot be exported: {type(error).__name__}: {str(error).strip()[:500]}{hint}"
+            f"the module cannot be exported{shown}: {type(cause).__name__}: {str(cause).strip()[:500]}. Give "
+            "an example of what it reads, see torch.onnx.export"
         ) from error
     finally:
         for each, mode in training.items():

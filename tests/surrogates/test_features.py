@@ -228,7 +228,7 @@ def networks(draw: st.DrawFn) -> list[Layer]:
 
 
 @given(layers=networks())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_statistics_are_those_of_all_paths(layers: list[Layer]) -> None:
     if not layers:
         return
@@ -254,7 +254,7 @@ def test_statistics_are_those_of_all_paths(layers: list[Layer]) -> None:
 
 
 @given(layers=networks())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_networks_are_cut_where_all_paths_pass(layers: list[Layer]) -> None:
     if not layers:
         return
