@@ -103,10 +103,10 @@ _INTRODUCTION = """# Results
 
 Kendall's τ and Spearman's ρ between predictions and accuracies, means over training seeds ± their deviation;
 in brackets the 95 % interval over test rows. *Regret* is how many points of accuracy the best of the 1 %
-predicted best lies below the best, *precision* the share of those 1 % that are among the best 1 %, *s* the
-seconds for fitting and predicting. Nothing of a tested space is seen before it is predicted. Figures of
-papers are as they report them, with what is otherwise there. `onnx-bench evaluate PREDICTOR --protocol …`
-makes each file in `results/`, `python -m builders results` this page.
+predicted best lies below the best, *precision* the share of those 1 % that are among the best 1 %. Nothing of
+a tested space is seen before it is predicted. Figures of papers are as they report them, with what is
+otherwise there. `onnx-bench evaluate PREDICTOR --protocol …` makes each file in `results/`, `python -m
+builders results` this page.
 
 The few features by which `features` carries over to other spaces were chosen while transfers between all
 spaces of the data set could be seen, those of these tables among them; everything else is learned from
@@ -146,8 +146,8 @@ def _table(task: str, space: str, label: str, rows: Sequence[tuple[str, Measured
     lines = [
         f"**{task}**, tested on {space} ({first.test_rows:,} rows{surrogate})",
         "",
-        "| predictor | τ | ρ | regret | precision | s |",
-        "| --- | --- | --- | --: | --: | --: |",
+        "| predictor | τ | ρ | regret | precision |",
+        "| --- | --- | --- | --: | --: |",
     ]
     ordered = sorted(rows, key=lambda each: -each[1].mean.tau)
     for predictor, row in ordered:
@@ -155,8 +155,7 @@ def _table(task: str, space: str, label: str, rows: Sequence[tuple[str, Measured
         lines.append(
             f"| `{predictor}`{fewer} | {row.mean.tau:.3f} ± {row.deviation.tau:.3f} "
             f"({row.low.tau:.2f} to {row.high.tau:.2f}) | {row.mean.rho:.3f} ± {row.deviation.rho:.3f} "
-            f"({row.low.rho:.2f} to {row.high.rho:.2f}) | {row.mean.regret:.2f} | {row.mean.precision:.2f} | "
-            f"{row.seconds:.1f} |"
+            f"({row.low.rho:.2f} to {row.high.rho:.2f}) | {row.mean.regret:.2f} | {row.mean.precision:.2f} |"
         )
     for known in PUBLISHED:
         if task.startswith(known.task) and space == known.space:
@@ -164,7 +163,7 @@ def _table(task: str, space: str, label: str, rows: Sequence[tuple[str, Measured
             differs = f"; {known.differs}" if known.differs else ""
             lines.append(
                 f"| {known.method}, as published ({known.source}{differs}) | {values['tau']} | "
-                f"{values['rho']} | | | |"
+                f"{values['rho']} | | |"
             )
     return "\n".join(lines)
 
