@@ -124,9 +124,10 @@ def _exported(module: torch.nn.Module, example: Any) -> ModelProto:
         while cause.__cause__ is not None:  # the exporter says at length that it failed, its cause says why
             cause = cause.__cause__
         shown = "" if example is not None else f" for one image of {'×'.join(map(str, _IMAGE[1:]))}"
+        reason = f"{type(cause).__name__}: {str(cause).strip().removesuffix('.')[:500]}"
         raise UnsupportedModelError(
-            f"the module cannot be exported{shown}: {type(cause).__name__}: {str(cause).strip()[:500]}. Give "
-            "an example of what it reads, see torch.onnx.export"
+            f"the module cannot be exported{shown}: {reason}. Give an example of what it reads, see "
+            "torch.onnx.export"
         ) from error
     finally:
         for each, mode in training.items():
