@@ -72,7 +72,11 @@ class GaussianProcess:
         return cls(kernel, length, noise, usual or middle, mean, scale, rows, weights)
 
     def __post_init__(self) -> None:
-        """Refuse more rows than are ever fitted, which a file may hold."""
+        """Refuse what is never fitted, but may stand in a file."""
+        if self.kernel not in _KERNELS:
+            raise PredictorError(
+                f"its process has the kernel {self.kernel!r:.40}, none of {', '.join(_KERNELS)}"
+            )
         if len(self.rows) > MAX_ROWS:
             raise PredictorError(f"its process has {len(self.rows):,} rows, of {MAX_ROWS:,} at most")
 
