@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# There is a process for every core: threads of one would wait for those of the others.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def published() -> Path:
