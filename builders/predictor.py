@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +50,17 @@ def make(folder: Path, out: Path, rows: int) -> CalibratedPredictor:
     Raises:
         BuildError: the folder is damaged, or has too few rows with trained labels.
     """
+    predictor = CalibratedPredictor.fit(*networks(folder, rows))
+    predictor.save(out)
+    return predictor
+
+
+def networks(folder: Path, rows: int) -> tuple[Labelled, int, dict[str, Any]]:
+    """Return what is learned from, the seed, and what is said of both.
+
+    Raises:
+        BuildError: the folder is damaged, or has too few rows with trained labels.
+    """
     records = {space: record for space, record in manifest.read(folder).items() if space != DIGITS}
     found = {
         (space, split): known
@@ -78,9 +89,7 @@ def make(folder: Path, out: Path, rows: int) -> CalibratedPredictor:
         "version": onnx_bench_dataset.__version__,
     }
     datasets = {space: found[space, TRAIN].dataset for space in trains}
-    predictor = CalibratedPredictor.fit(_networks(parts, datasets), _SEED, made)
-    predictor.save(out)
-    return predictor
+    return _together(parts, datasets), _SEED, made
 
 
 def shares(sizes: Mapping[str, int], rows: int) -> dict[str, int]:
@@ -129,7 +138,7 @@ def drawn(rows: _Rows, count: int) -> pa.Table:
     return table.take(pa.array(np.searchsorted(order, chosen)))
 
 
-def _networks(parts: Mapping[tuple[str, str], pa.Table], datasets: Mapping[str, str]) -> Labelled:
+def _together(parts: Mapping[tuple[str, str], pa.Table], datasets: Mapping[str, str]) -> Labelled:
     """Put rows of all spaces together, in random order."""
     spaces = sorted(datasets)
     families = {space: SPACES[space].family if space in SPACES else space for space in spaces}
@@ -141,7 +150,7 @@ def _networks(parts: Mapping[tuple[str, str], pa.Table], datasets: Mapping[str, 
     def of_parts(values: list[int]) -> NDArray[np.int64]:
         return np.repeat(np.array(values, np.int64), counts)
 
-    networks = Labelled(
+    found = Labelled(
         np.array(table["id"].to_pylist(), object),
         features_of(table["text"].to_pylist()),
         table["accuracy"].to_numpy().astype(np.float64),
@@ -150,4 +159,4 @@ def _networks(parts: Mapping[tuple[str, str], pa.Table], datasets: Mapping[str, 
         of_parts([datasets[space] == DATASET for space, _ in keys]).astype(bool),
         of_parts([split == TEST for _, split in keys]).astype(bool),
     )
-    return networks.where(np.random.default_rng(_SEED).permutation(len(table)))
+    return found.where(np.random.default_rng(_SEED).permutation(len(table)))
