@@ -218,11 +218,12 @@ def _learned(networks: Labelled, seed: int) -> tuple[GraphFeatures, KnownNetwork
 
 
 def _widths(errors: Sequence[_Errors]) -> Floats:
-    """Return, between bounds on distance, what nine in ten errors of each group are below.
+    """Return, between bounds on distance, what nine in ten errors of each group, and of all, are below.
 
     It never falls with distance. Where no group tells it, it is that of networks further away, or infinite.
     """
-    found = np.stack([_quantiles(group) for group in errors])
+    together = _Errors(*[np.concatenate(values) for values in zip(*errors, strict=True)])
+    found = np.stack([_quantiles(group) for group in (*errors, together)])
     widths = np.full(found.shape[1], np.inf)
     for place in reversed(range(len(widths))):
         told = found[~np.isnan(found[:, place]), place]

@@ -21,13 +21,13 @@ from onnx_bench_dataset.surrogates.prediction import DEFAULT, default_predictor
 from onnx_bench_dataset.surrogates.reading import features_of_model, parse
 
 SPACES = ("nasbench201", "natsbench_size", "nasbench_macro")
-COUNT = 400
+COUNT = 500
 MADE = {"data": "0123456789abcdef", "rows": 1}
 
 
-def is_test(networks):
-    """Rows that calibrate; the others of every five train or are held out."""
-    return np.arange(len(networks.ids)) % 5 == 0
+def tenth(networks):
+    """Of rows by their place: 0 to 2 calibrate, 3 to 5 are learned from, the others are held out."""
+    return np.arange(len(networks.ids)) % 10
 
 
 @pytest.fixture(scope="module")
@@ -52,20 +52,13 @@ def networks():
 
 @pytest.fixture(scope="module")
 def held_out(networks):
-    return networks.where(np.arange(len(networks.ids)) % 5 == 1)
+    return networks.where(tenth(networks) > 5)
 
 
 @pytest.fixture(scope="module")
 def predictor(networks):
-    numbers = np.arange(len(networks.ids)) % 5
-    learned = networks._replace(tests=numbers == 0).where(numbers != 1)
-    return CalibratedPredictor.fit(_twice(learned), 0, MADE)
-
-
-def _twice(networks):
-    """Count calibrating rows twice, so that there are enough of them."""
-    again = networks.where(networks.tests)
-    return Labelled(*(np.concatenate(pair) for pair in zip(networks, again, strict=True)))
+    learned = networks._replace(tests=tenth(networks) < 3).where(tenth(networks) <= 5)
+    return CalibratedPredictor.fit(learned, 0, MADE)
 
 
 def share_held(predictions, accuracies):
@@ -96,15 +89,17 @@ def convolution(shape=(1, 3, 32, 32)):
 def test_nine_in_ten_intervals_hold_the_accuracy_of_networks_that_nothing_was_learned_from(
     predictor, held_out
 ):
-    for group in range(len(SPACES)):
-        rows = held_out.where(held_out.groups == group)
-        assert share_held(predictor.predict(rows.features), rows.accuracies) >= 0.85
+    """Some 150 rows of a space calibrate and 200 are held out: the share varies by 0.03, of all by 0.02."""
+    chosen = [held_out.where(held_out.groups == group) for group in range(len(SPACES))]
+    held = [share_held(predictor.predict(rows.features), rows.accuracies) for rows in chosen]
+    assert np.mean(held) >= 0.86
+    assert min(held) >= 0.81
 
 
 def test_ranks_are_those_among_known_networks(predictor, held_out):
     predictions = predictor.predict(held_out.features)
     below = np.array([np.mean(predictor.known.quantiles < each.accuracy.value) for each in predictions])
-    assert np.allclose([each.percentile.value for each in predictions], 100 * below, atol=0.2)
+    assert np.allclose([each.percentile.value for each in predictions], 100 * below, atol=0.5)
     assert np.corrcoef([each.accuracy.value for each in predictions], held_out.accuracies)[0, 1] > 0.8
 
 
@@ -128,7 +123,7 @@ def test_a_known_network_is_the_nearest_to_itself(predictor, networks):
 
 def test_networks_of_other_data_are_ranked_but_never_known(networks):
     other = networks.groups == 1
-    fitted = CalibratedPredictor.fit(networks._replace(known=~other, tests=is_test(networks)), 0, MADE)
+    fitted = CalibratedPredictor.fit(networks._replace(known=~other, tests=tenth(networks) < 3), 0, MADE)
     assert {name.partition("/")[0] for name in fitted.known.ids} == {"nasbench201", "nasbench_macro"}
 
 
