@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from scipy.stats import kendalltau
 from typer.testing import CliRunner
 
@@ -273,7 +274,7 @@ def test_the_command_shows_a_table_and_writes_results(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(evaluating, "_console", Console(width=160))
     for name in ("params", "ngram-ridge"):
         done = CliRunner().invoke(
             cli.app,
