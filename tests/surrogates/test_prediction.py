@@ -21,7 +21,7 @@ from onnx_bench_dataset.surrogates.prediction import DEFAULT, default_predictor
 from onnx_bench_dataset.surrogates.reading import features_of_model, parse
 
 SPACES = ("nasbench201", "natsbench_size", "nasbench_macro")
-COUNT = 500
+COUNT = 1_200
 MADE = {"data": "0123456789abcdef", "rows": 1}
 
 
@@ -89,11 +89,10 @@ def convolution(shape=(1, 3, 32, 32)):
 def test_nine_in_ten_intervals_hold_the_accuracy_of_networks_that_nothing_was_learned_from(
     predictor, held_out
 ):
-    """Some 150 rows of a space calibrate and 200 are held out: the share varies by 0.03, of all by 0.02."""
+    """Some 360 rows of a space calibrate and 480 are held out, so the share varies by 0.02."""
     chosen = [held_out.where(held_out.groups == group) for group in range(len(SPACES))]
     held = [share_held(predictor.predict(rows.features), rows.accuracies) for rows in chosen]
-    assert np.mean(held) >= 0.86
-    assert min(held) >= 0.81
+    assert min(held) >= 0.85, held
 
 
 def test_ranks_are_those_among_known_networks(predictor, held_out):
