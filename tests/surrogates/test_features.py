@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -377,9 +378,18 @@ def test_work_that_is_done_in_parallel_comes_back_in_order() -> None:
     assert in_parallel.in_parallel(list, []) == [[]]
 
 
-@pytest.mark.slow
 def test_work_in_other_processes_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     items = [1.5, -2.0] * 600
     expected = in_parallel.in_parallel(sum, items)
     monkeypatch.setattr(in_parallel, "_WORTHWHILE", 1)
     assert in_parallel.in_parallel(sum, items) == expected
+
+
+def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from onnx_bench_dataset.surrogates import in_parallel\n"
+        "print(sum(in_parallel.in_parallel(sum, range(in_parallel._WORTHWHILE))))\n"
+    )
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (run.stdout, run.stderr) == ("12497500\n", "")
