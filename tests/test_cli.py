@@ -386,3 +386,9 @@ cli.main()
 """
     done = subprocess.run([sys.executable, "-c", program, "encode", "-"], capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_commands_that_do_not_need_large_libraries_do_not_load_them():
+    program = "import sys, onnx_bench_dataset.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert {"pyarrow", "scipy", "sklearn", "lightgbm", "datasets", "torch"}.isdisjoint(done.stdout.split())

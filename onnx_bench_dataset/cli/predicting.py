@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import pyarrow as pa
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
@@ -23,7 +22,12 @@ from onnx_bench_dataset.errors import OnnxBenchError
 from onnx_bench_dataset.graphs.network import Network
 from onnx_bench_dataset.surrogates import Predictor, predictor_file, registry
 from onnx_bench_dataset.surrogates.features import NAMES
-from onnx_bench_dataset.surrogates.prediction import CALIBRATION, Estimate, default_predictor
+from onnx_bench_dataset.surrogates.prediction import (
+    CALIBRATION,
+    Estimate,
+    calibrated_predictor,
+    default_predictor,
+)
 from onnx_bench_dataset.surrogates.reading import features_of_model, parse
 
 if TYPE_CHECKING:  # an extra, which no other command waits for
@@ -90,10 +94,7 @@ def _read_predictor(path: Path | None) -> CalibratedPredictor | Predictor:
         return default_predictor()
     if CALIBRATION not in predictor_file.read(path)[2]:
         return registry.load(path)
-    registry.find("features")  # says what is not installed
-    from onnx_bench_dataset.surrogates.calibrated import CalibratedPredictor
-
-    return CalibratedPredictor.load(path)
+    return calibrated_predictor(path)
 
 
 def _reads_features(predictor: CalibratedPredictor | Predictor) -> bool:
@@ -124,6 +125,8 @@ def _scored(predictor: Predictor, networks: Sequence[Any]) -> list[dict[str, Any
     if not networks:
         return []
     if not _reads_features(predictor):
+        import pyarrow as pa
+
         return [{"score": score} for score in predictor.predict(pa.Table.from_pylist(networks)).tolist()]
     from onnx_bench_dataset.surrogates.graph_features import GraphFeatures
 

@@ -86,7 +86,16 @@ def default_predictor() -> CalibratedPredictor:
     Raises:
         PredictorError: what it needs is not installed, or its file is damaged.
     """
+    return calibrated_predictor(DEFAULT)
+
+
+def calibrated_predictor(path: Path) -> CalibratedPredictor:
+    """Return the predictor of a file that tells accuracies.
+
+    Raises:
+        PredictorError: what it needs is not installed, or the file is missing, damaged or of another version.
+    """
     registry.find("features")  # says what is not installed
     from onnx_bench_dataset.surrogates.calibrated import CalibratedPredictor
 
-    return CalibratedPredictor.load(DEFAULT)
+    return CalibratedPredictor.load(path)

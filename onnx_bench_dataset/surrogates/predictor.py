@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from onnx_bench_dataset.errors import PredictorError
-from onnx_bench_dataset.surrogates import predictor_file, visible
+from onnx_bench_dataset.surrogates import predictor_file
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # takes a while to load, which no other command waits for
+    import pyarrow as pa
+
     from onnx_bench_dataset.surrogates.visible import Rows
 
 
@@ -50,6 +51,8 @@ class Predictor(ABC):
             LoadError: a column is missing.
             PredictorError: labels are missing, not finite or all equal.
         """
+        from onnx_bench_dataset.surrogates import visible
+
         accuracies, groups = visible.labels(rows)
         self.learn(visible.networks(rows, self.columns), accuracies, groups, seed)
         return self
@@ -63,6 +66,8 @@ class Predictor(ABC):
             LoadError: a column is missing.
             PredictorError: the predictor has learned nothing yet.
         """
+        from onnx_bench_dataset.surrogates import visible
+
         scores = self.score(visible.networks(rows, self.columns))
         assert scores.shape == (len(rows),)
         return scores
