@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,21 +9,27 @@ from typing import Annotated, Literal
 
 import typer
 
-from builders import digits_noise, marks, retraining
+from builders import digits_noise, retraining
 from builders.build import Where
 from builders.build import build as build_spaces
-from builders.console import build_table, console, one_message, progress, verify_table
+from builders.console import CORES, Workers, build_table, console, one_message, progress, verify_table
 from builders.design_command import measure_designs
 from builders.digits import SPACE as DIGITS
 from builders.import_files import import_files, report_path
 from builders.import_rows import Import
+from builders.measuring_commands import (
+    compare_texts,
+    draw_pictures,
+    measure_noise,
+    measure_texts,
+    write_results,
+)
 from builders.merge import merge as merge_parts
 from builders.parts import Part
 from builders.predictor_command import make_predictor
 from builders.registry import BENCHMARKS
 from builders.sampling import DRAWN_AT_ONCE, ROWS_PER_SHARD, Sample
 from builders.sampling import sample as draw_sample
-from builders.texts import LEAST_VOCABULARY, MARK, measure, tables
 from builders.verify import verify as verify_folder
 from onnx_bench_dataset.digits import table as digits_table
 from onnx_bench_dataset.errors import UnknownNameError
@@ -40,8 +45,6 @@ app = typer.Typer(
     `python -m builders nasbench201 --limit 500` a small one to try.""",
 )
 
-_CORES = os.cpu_count() or 1
-_Workers = Annotated[int, typer.Option(min=1, help="Worker processes.", show_default="one per core")]
 _Scheduler = Annotated[
     str | None,
     typer.Option(
@@ -78,7 +81,7 @@ def build(
     ] = None,
     out: _Out = _OUT,
     sources: _Sources = None,
-    workers: _Workers = _CORES,
+    workers: Workers = CORES,
     scheduler: _Scheduler = None,
     shards: _Shards = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows of each space.")] = None,
@@ -109,7 +112,7 @@ def build(
 def merge(
     parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Folders of all parts.")],
     out: _Out = _OUT,
-    workers: _Workers = _CORES,
+    workers: Workers = CORES,
 ) -> None:
     """Join the parts of a build, made with `--shards`, into a dataset folder.
 
@@ -130,7 +133,7 @@ def sample(
         int, typer.Option(min=DRAWN_AT_ONCE, help="Rows that one task puts into a train and a test shard.")
     ] = ROWS_PER_SHARD,
     out: _Out = _OUT,
-    workers: _Workers = _CORES,
+    workers: Workers = CORES,
     scheduler: _Scheduler = None,
     shards: _Shards = None,
 ) -> None:
@@ -192,7 +195,7 @@ def import_onnx(
         ),
     ] = None,
     sources: _Sources = None,
-    workers: _Workers = _CORES,
+    workers: Workers = CORES,
 ) -> None:
     """Make a space from ONNX files: rows without weights, in inference form, with the labels of the files.
 
@@ -231,7 +234,7 @@ def verify(
         int | None,
         typer.Option(min=1, help="Rows of each space that are recomputed from their graphs; all by default."),
     ] = None,
-    workers: _Workers = _CORES,
+    workers: Workers = CORES,
 ) -> None:
     """Check every row of a built folder anew, without trusting the build; exit 1 on any failure.
 
@@ -255,80 +258,6 @@ def verify(
 
 
 @app.command()
-def texts(
-    folder: Annotated[Path, typer.Argument(help="Dataset folder.")],
-    rows: Annotated[int, typer.Option(min=1, help="Rows of each space to measure.")] = 5_000,
-    vocabulary: Annotated[
-        int, typer.Option(min=LEAST_VOCABULARY, help="Tokens that the tokenizer of a style has.")
-    ] = 8_000,
-    every_row: Annotated[
-        bool, typer.Option("--all", help="Decode the texts of all rows, not of the measured ones alone.")
-    ] = False,
-    workers: _Workers = _CORES,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Put the tables into this file, between the marks `<!-- texts -->` and `<!-- /texts -->`. "
-            "Without it they are printed.",
-        ),
-    ] = None,
-) -> None:
-    """Measure how long texts are in every style, in characters and tokens, and how many decode exactly.
-
-    Examples:
-
-    - `python -m builders texts onnx-bench`
-
-    - `python -m builders texts onnx-bench --rows 500 --vocabulary 2000`
-
-    - `python -m builders texts onnx-bench --all --out docs/text.md`
-    """
-    with one_message():
-        if out:
-            marks.check(out, MARK)
-        made = tables(measure(folder, rows, vocabulary, every_row, workers, progress), vocabulary)
-        if out:
-            marks.fill(out, MARK, made)
-    if not out:
-        typer.echo(made)
-
-
-@app.command()
-def compare(
-    folder: Annotated[Path, typer.Argument(help="Dataset folder, with nasbench101 and nasbench201.")] = Path(
-        "onnx-bench"
-    ),
-    rows: Annotated[int, typer.Option(min=2, help="Rows of a space to train on, and to rank.")] = 1_000,
-    epochs: Annotated[int, typer.Option(min=1, help="Times that a row is seen.")] = 2,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each kind.")] = 2,
-    max_length: Annotated[int, typer.Option(min=2, help="Tokens of a text; the rest is cut.")] = 512,
-    workers: _Workers = _CORES,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="What was found, as JSON.")] = Path(
-        "results/texts.json"
-    ),
-) -> None:
-    """Compare how well our text and that of ONNX-Net rank networks, read by the same small language model.
-
-    It is trained alike on texts of either style, on NAS-Bench-101 and on NAS-Bench-201, and ranks held-out
-    rows of both. Takes about twenty minutes of a core; needs the extra `neural`.
-
-    Examples:
-
-    - `python -m builders compare onnx-bench`
-
-    - `python -m builders compare onnx-bench --rows 200 --seeds 1 --out /tmp/texts.json`
-    """
-    from builders import style_ranking  # loads PyTorch, which no other command waits for
-
-    with one_message():
-        budget = style_ranking.Budget(rows, rows, epochs, seeds, max_length)
-        found = style_ranking.compare(folder, budget, workers, progress)
-        style_ranking.write(found, out)
-        typer.echo(style_ranking.table(found))
-
-
-@app.command()
 def proxies(
     folder: Annotated[Path, typer.Argument(help="Dataset folder.")],
     spaces: Annotated[list[str], typer.Argument(metavar="SPACE...", help="Spaces whose rows are scored.")],
@@ -340,7 +269,7 @@ def proxies(
     ] = None,
     batch: Annotated[int, typer.Option(min=2, help="Inputs of noise that a network is shown.")] = 64,
     seed: Annotated[int, typer.Option(metavar="N", help="For weights, inputs and classes.")] = 0,
-    workers: _Workers = _CORES,
+    workers: Workers = CORES,
 ) -> None:
     """Add zero-cost proxies to the metrics of rows in a dataset folder; needs PyTorch.
 
@@ -361,32 +290,6 @@ def proxies(
 
 
 @app.command()
-def pictures(
-    folder: Annotated[Path, typer.Argument(help="Dataset folder.")] = Path("onnx-bench"),
-    sample: Annotated[
-        int, typer.Option(min=1, help="Networks of each space whose operations are counted.")
-    ] = 2_000,
-    workers: _Workers = _CORES,
-) -> None:
-    """Draw pictures of a dataset folder into it, and show them in its card.
-
-    Accuracies and sizes of each space, accuracy against multiply-accumulates, and how far apart the spaces
-    are in the operations that they use. A later build takes the pictures away: they would show old data.
-
-    Examples:
-
-    - `python -m builders pictures onnx-bench`
-
-    - `python -m builders pictures onnx-bench --sample 500`
-    """
-    from builders.pictures import draw  # loads matplotlib, which no other command waits for
-
-    with one_message():
-        for path in draw(folder, sample, workers, progress):
-            typer.echo(path)
-
-
-@app.command()
 def retrain(
     table: Annotated[
         Path,
@@ -395,7 +298,7 @@ def retrain(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first networks, of all spaces in turn.")
     ] = None,
-    workers: _Workers = _CORES,
+    workers: Workers = CORES,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="What PyTorch trains on.")] = "cpu",
 ) -> None:
     """Train the networks of `digits` anew, and say how far their labels are from those of the package.
@@ -414,60 +317,13 @@ def retrain(
         typer.echo(digits_noise.agreement(made, digits_table.read()))
 
 
-@app.command()
-def noise(
-    table: Annotated[
-        Path, typer.Option(metavar="FILE", help="Table of measured accuracies.", show_default="the package's")
-    ] = digits_table.BUNDLED,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Put the result into this file, between the marks `<!-- digits -->` and `<!-- /digits -->`. "
-            "Without it, it is printed.",
-        ),
-    ] = None,
-) -> None:
-    """Measure how much the labels of `digits` differ between seeds, and how well one seed ranks as another.
-
-    Examples:
-
-    - `python -m builders noise`
-
-    - `python -m builders noise --out docs/digits.md`
-    """
-    with one_message():
-        made = digits_noise.markdown(digits_table.read(table))
-        if out:
-            marks.fill(out, digits_noise.MARK, made)
-    if not out:
-        typer.echo(made)
-
-
+app.command("texts")(measure_texts)
+app.command("compare")(compare_texts)
+app.command("pictures")(draw_pictures)
+app.command("noise")(measure_noise)
 app.command("design")(measure_designs)
 app.command("predictor")(make_predictor)
-
-
-@app.command("results")
-def write_results(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder of the JSON files of `onnx-bench evaluate`.")
-    ] = Path("results"),
-    out: Annotated[Path, typer.Option(metavar="FILE.md", help="Page to write.")] = Path("RESULTS.md"),
-) -> None:
-    """Make the page of results, tables and pictures, of what was measured.
-
-    Examples:
-
-    - `python -m builders results`
-
-    - `python -m builders results ~/results --out /tmp/RESULTS.md`
-    """
-    with one_message():
-        from builders import results  # draws pictures, which no other command waits for
-
-        out.write_text(results.page(folder), encoding="utf-8")
-    typer.echo(f"wrote {out}")
+app.command("results")(write_results)
 
 
 def _where(workers: int, scheduler: str | None, shards: str | None) -> Where:

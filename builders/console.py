@@ -1,11 +1,13 @@
-"""What the command lines of a checkout print: progress, tables, and one message for what went wrong."""
+"""What the commands of a checkout share: an option, progress, tables, one message for what went wrong."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -19,6 +21,10 @@ from builders.verify import CHECKS, Report
 from onnx_bench_dataset.errors import OnnxBenchError
 
 console = Console(stderr=False)
+
+CORES = os.cpu_count() or 1
+Workers = Annotated[int, typer.Option(min=1, help="Worker processes.", show_default="one per core")]
+"""An option that most commands have; its default is `CORES`."""
 
 _INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
 
