@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx_bench_dataset.surrogates.predictor import Predictor
 
 
-class _Fixed(Predictor):
-    """A predictor without anything to learn."""
+class Unlearned(Predictor):
+    """Base of predictors that learn nothing."""
 
     learns = False
 
@@ -32,7 +32,7 @@ class _Fixed(Predictor):
         return cls()
 
 
-class _Size(_Fixed):
+class _Size(Unlearned):
     """A column as the score."""
 
     def score(self, networks: pa.Table) -> NDArray[np.float64]:
@@ -65,7 +65,7 @@ class Depth(_Size):
     columns = ("depth",)
 
 
-class Random(_Fixed):
+class Random(Unlearned):
     """Scores that are drawn, from the seed of `fit`."""
 
     name = "random"

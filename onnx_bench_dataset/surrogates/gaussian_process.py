@@ -16,7 +16,7 @@ MAX_ROWS = 2_000
 """Rows that a process is fitted to."""
 
 ARRAYS = ("mean", "scale", "rows", "weights")
-"""What of a fitted process is kept, beside kernel, length, noise and the usual distance."""
+"""What of a fitted process is kept, beside kernel, length and the usual distance."""
 
 _SELECTED_ROWS = 900  # on which the kernel is chosen
 _LENGTHS = (0.1, 0.3, 1.0, 3.0)
@@ -33,7 +33,6 @@ class GaussianProcess:
     kernel: str
     length: float
     """Squared length scale, in units of squared distance."""
-    noise: float
     usual: float
     """Squared distance to the nearest other, which 95 % of the training rows do not exceed."""
     mean: Floats
@@ -69,7 +68,7 @@ class GaussianProcess:
         weights = cho_solve(cho_factor(covariance, lower=True), targets)
         squared[np.diag_indices_from(squared)] = np.inf
         usual = float(np.quantile(squared.min(axis=1), _USUAL)) if len(rows) > 1 else middle
-        return cls(kernel, length, noise, usual or middle, mean, scale, rows, weights)
+        return cls(kernel, length, usual or middle, mean, scale, rows, weights)
 
     def __post_init__(self) -> None:
         """Refuse what is never fitted, but may stand in a file."""

@@ -7,6 +7,7 @@ members. Nothing in such a file is code: it may come from anywhere.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import zipfile
@@ -14,6 +15,9 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from onnx_bench_dataset.errors import PredictorError
 
@@ -24,6 +28,10 @@ MAX_BYTES = 2**31
 """Of all members, uncompressed: what a file may ask for when it is read, and may hold when it is written."""
 
 _HEAD = "predictor.json"
+_DAMAGE = (  # what a damaged archive may raise where it is read
+    *(OSError, ValueError, KeyError, EOFError, RuntimeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 _DATE = (1980, 1, 1, 0, 0, 0)  # files of equal content are equal
 
 
@@ -76,9 +84,7 @@ def read(path: Path) -> tuple[str, dict[str, Any], dict[str, bytes]]:
             members = {name: archive.read(name) for name in archive.namelist() if name != _HEAD}
     except FileNotFoundError as error:
         raise PredictorError(f"there is no file {path}") from error
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, NotImplementedError) as error:
-        raise _wrong(path, str(error)) from error
-    except (zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise _wrong(path, str(error)) from error
     known = head.get("sha256")
     if known != {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}:
@@ -87,6 +93,23 @@ def read(path: Path) -> tuple[str, dict[str, Any], dict[str, bytes]]:
     if not isinstance(name, str) or not isinstance(settings, dict):
         raise _wrong(path, "it does not say which predictor it is of")
     return name, settings, members
+
+
+def from_array(array: NDArray[Any]) -> bytes:
+    """Return a member that holds an array of numbers."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def to_array(member: bytes) -> NDArray[Any]:
+    """Return the array of a member.
+
+    Raises:
+        ValueError: it holds none, or one of objects, which would be code.
+    """
+    made: NDArray[Any] = np.load(io.BytesIO(member), allow_pickle=False)
+    return made
 
 
 def _wrong(path: Path, reason: str) -> PredictorError:

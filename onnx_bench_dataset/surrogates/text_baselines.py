@@ -6,7 +6,6 @@ by its logarithm.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -19,6 +18,7 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
+from onnx_bench_dataset.surrogates import predictor_file
 from onnx_bench_dataset.surrogates.graph_features import normal_scores
 from onnx_bench_dataset.surrogates.predictor import Predictor
 
@@ -84,14 +84,16 @@ class NearestText(Predictor):
             raise self._not_fitted()
         arrays = {name: getattr(self._rows, name) for name in ("data", "indices", "indptr")}
         return {"columns": self._rows.shape[1]}, {
-            f"{name}.npy": _written(array) for name, array in {**arrays, "targets": self._targets}.items()
+            f"{name}.npy": predictor_file.from_array(array)
+            for name, array in {**arrays, "targets": self._targets}.items()
         }
 
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], members: Mapping[str, bytes]) -> Self:
         """Make a predictor of what `state` returned."""
         data, indices, starts, targets = (
-            _read(members[f"{name}.npy"]) for name in ("data", "indices", "indptr", "targets")
+            predictor_file.to_array(members[f"{name}.npy"])
+            for name in ("data", "indices", "indptr", "targets")
         )
         predictor = cls()
         predictor._rows = scipy.sparse.csr_matrix(
@@ -133,22 +135,11 @@ class NGramRidge(Predictor):
         """Return the weights."""
         if self._weights is None:
             raise self._not_fitted()
-        return {}, {"weights.npy": _written(self._weights)}
+        return {}, {"weights.npy": predictor_file.from_array(self._weights)}
 
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], members: Mapping[str, bytes]) -> Self:
         """Make a predictor of what `state` returned."""
         predictor = cls()
-        predictor._weights = _read(members["weights.npy"]).astype(np.float64)
+        predictor._weights = predictor_file.to_array(members["weights.npy"]).astype(np.float64)
         return predictor
-
-
-def _written(array: NDArray[Any]) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return file.getvalue()
-
-
-def _read(content: bytes) -> NDArray[Any]:
-    made: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    return made

@@ -11,17 +11,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from onnx_bench_dataset.proxies import find, scores
-from onnx_bench_dataset.surrogates.predictor import Predictor
+from onnx_bench_dataset.surrogates.baselines import Unlearned
 
 _BATCH = 16
 
 
-class ZeroCost(Predictor):
+class ZeroCost(Unlearned):
     """The score of one proxy on 16 inputs of noise; a network that has none counts as the worst."""
 
     summary = "a zero-cost proxy on a batch of noise"
     columns = ("onnx",)
-    learns = False
 
     def __init__(self, proxy: str) -> None:
         """Take the name of a proxy.
@@ -31,15 +30,6 @@ class ZeroCost(Predictor):
         """
         find([proxy])
         self.name = proxy
-
-    def learn(
-        self,
-        networks: pa.Table,
-        accuracies: NDArray[np.float64],
-        groups: NDArray[np.int64],
-        seed: int,
-    ) -> None:
-        """Learn nothing."""
 
     def score(self, networks: pa.Table) -> NDArray[np.float64]:
         """Score graphs one by one; PyTorch computes them."""
