@@ -462,6 +462,14 @@ class TestBiasAndFactor:
         assert weight_shapes(result) == {"x": (2, 4, 6, 6), "w": (4, 4, 1, 1), "c": (4,)}
         assert list(result.graph.node) == list(simplified(model).graph.node)
 
+    @pytest.mark.parametrize("zeros", [np.float32(0), np.zeros((4, 1, 1), np.float32)])
+    def test_zeros_stay(self, zeros: np.ndarray) -> None:
+        check(tiny("h = Conv(x, w) y = Mul(h, k)", w=weights(4, 4, 1, 1), k=zeros), ["Conv", "Mul"])
+
+    def test_some_zeros_go_into_the_weights(self) -> None:
+        some = np.array([0, 2, 0, 1], np.float32).reshape(4, 1, 1)
+        check(tiny("h = Conv(x, w) y = Mul(h, k)", w=weights(4, 4, 1, 1), k=some), ["Conv"])
+
     def test_data_is_no_factor(self) -> None:
         model = tiny("h = Conv(x, w) y = Mul(h, k)", f"{IMAGE}, float[1,4,1,1] k", w=weights(4, 4, 1, 1))
         check(model, ["Conv", "Mul"])

@@ -13,7 +13,7 @@ The rules, each of which leaves a node alone unless it provably applies:
    one, Tile once, Relu of Relu, and arithmetic with 0 or 1;
 6. BatchNormalization goes into the Conv, ConvTranspose or Gemm before it;
 7. so does an Add of one number per channel to a Conv or ConvTranspose without bias;
-8. so does a Mul by one number per channel of a Conv's result;
+8. so does a Mul by one number per channel of a Conv's result, unless all are 0: that ends a path;
 9. MatMul and Add of a row are a Gemm, on matrices;
 10. Pad by zeros goes into the Conv or AveragePool behind it;
 11. Transposes in a row are one;

@@ -63,11 +63,17 @@ def fold_bias(graph: Rewriter, add: Node) -> bool:
 
 
 def fold_factor(graph: Rewriter, mul: Node) -> bool:
-    """Rule 8: a fixed number per channel that a Conv's result is multiplied with goes into its weights."""
+    """Rule 8: a fixed number per channel that a Conv's result is multiplied with goes into its weights.
+
+    Zeros stay: they say that nothing passes here, which weights would hide.
+    """
     found = _operands(graph, mul, "Conv")
     if found is None:
         return False
     layer, name = found
+    known = graph.array(name)
+    if known is not None and not known.any():
+        return False
     weight = bias = None
     values = _values(graph, layer, [name])
     if values is not None:
