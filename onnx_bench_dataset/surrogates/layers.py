@@ -157,11 +157,8 @@ def _kind_of_line(read: Operation) -> Kind:
 def of_model(model: ModelProto) -> list[Layer]:
     """Return the layers of an ONNX model, in training or inference form, with or without weights.
 
-    They are those of the model's text, but for a convolution that nothing but a product with zeros reads: the
-    text folds the zeros into its weights, and so has the convolution; here it is nothing.
-
-    A model of common operations is read as it is, which is faster; so is one that no text describes, as far
-    as it goes.
+    They are those of the model's text. A model of common operations is read as it is, which is faster; so is
+    one that no text describes, as far as it goes.
 
     Raises:
         UnsupportedModelError: the model is too large or broken.
