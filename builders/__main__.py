@@ -20,6 +20,7 @@ from builders.import_rows import Import
 from builders.measuring_commands import (
     compare_texts,
     draw_pictures,
+    measure_blind,
     measure_noise,
     measure_texts,
     write_results,
@@ -321,6 +322,7 @@ app.command("texts")(measure_texts)
 app.command("compare")(compare_texts)
 app.command("pictures")(draw_pictures)
 app.command("noise")(measure_noise)
+app.command("blind")(measure_blind)
 app.command("design")(measure_designs)
 app.command("predictor")(make_predictor)
 app.command("results")(write_results)

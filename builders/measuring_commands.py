@@ -11,6 +11,7 @@ from builders import digits_noise, marks
 from builders.console import CORES, Workers, one_message, progress
 from builders.texts import LEAST_VOCABULARY, MARK, measure, tables
 from onnx_bench_dataset.digits import table as digits_table
+from onnx_bench_dataset.loading import NAME
 
 
 def measure_texts(
@@ -83,6 +84,40 @@ def compare_texts(
         found = style_ranking.compare(folder, budget, workers, progress)
         style_ranking.write(found, out)
         typer.echo(style_ranking.table(found))
+
+
+def measure_blind(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set: a folder or a repository.")] = NAME,
+    panels: Annotated[int, typer.Option(min=1, help="Groups of features to choose.")] = 50,
+    rows: Annotated[int, typer.Option(min=10, help="Rows of each space that the choice sees.")] = 1_000,
+    seeds: Annotated[int, typer.Option(min=1, help="Times that all is drawn and fitted anew.")] = 3,
+    test_rows: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="N", help="Rows of a space that test at most.", show_default="all"),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of results.")] = Path("results"),
+) -> None:
+    """Measure the predictor `features` on families that took no part in the choice of its features.
+
+    For each family, the features that carry over are chosen by what carries over among the others alone. The
+    results stand beside those of `onnx-bench evaluate`. Needs the extra `predict`; takes half an hour.
+
+    Examples:
+
+    - `python -m builders blind onnx-bench --test-rows 5000`
+
+    - `python -m builders blind onnx-bench --panels 5 --rows 200 --seeds 1 --test-rows 500 --out /tmp/results`
+    """
+    from builders import panels as choice  # loads LightGBM, which no other command waits for
+    from onnx_bench_dataset.surrogates import evaluate
+
+    with one_message("nothing is kept"):
+        budget = choice.Budget(panels, rows, seeds, test_rows)
+        found = choice.measure_blind(data, budget, progress)
+        for protocol, measured in found.items():
+            target = out / protocol / f"{choice.NAME}.json"
+            evaluate.write(target, choice.NAME, protocol, measured, {"data": data, **budget._asdict()})
+            typer.echo(f"wrote {target}")
 
 
 def draw_pictures(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from onnx_bench_dataset.errors import PredictorError
+from onnx_bench_dataset.surrogates.lines import logarithm
 
 Floats = NDArray[np.float64]
 
@@ -107,8 +108,3 @@ def _covariance(kernel: str, squared: Floats, length: float) -> Floats:
         return np.asarray(np.exp(-squared / length))
     distance = np.sqrt(3 * squared / length)
     return np.asarray((1 + distance) * np.exp(-distance))
-
-
-def logarithm(values: Floats) -> Floats:
-    """Return the logarithm of one more, with the sign of the value."""
-    return np.asarray(np.copysign(np.log1p(np.abs(values)), values))

@@ -1,6 +1,6 @@
 """The predictor `features`: features of the graph, and three models, each where it is to be trusted.
 
-1. Two ridge regressions on few features, `PANELS`, whose effect is alike in every search space. Straight
+1. Ridge regressions on few features, `lines.PANELS`, whose effect is alike in every search space. Straight
    lines go on beyond what was seen, so they carry what is learned to other spaces.
 2. A Gaussian process on all features learns what the lines leave.
 3. Gradient-boosted trees (LightGBM) learn the same from every row.
@@ -25,38 +25,14 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
 from onnx_bench_dataset.errors import PredictorError
-from onnx_bench_dataset.surrogates import predictor_file
+from onnx_bench_dataset.surrogates import lines, predictor_file
 from onnx_bench_dataset.surrogates.features import NAMES, of_texts
-from onnx_bench_dataset.surrogates.gaussian_process import (
-    ARRAYS,
-    MAX_ROWS,
-    GaussianProcess,
-    logarithm,
-)
+from onnx_bench_dataset.surrogates.gaussian_process import ARRAYS, MAX_ROWS, GaussianProcess
 from onnx_bench_dataset.surrogates.in_parallel import in_parallel
+from onnx_bench_dataset.surrogates.lines import PANELS, Line, Panel, centered
 from onnx_bench_dataset.surrogates.predictor import Predictor
 
 Floats = NDArray[np.float64]
-
-PANELS: tuple[tuple[str, ...], ...] = (
-    (
-        *("macs", "flow_pools", "cell_count_activations", "log most_convolutions"),
-        *("log cell_most_activations", "log count_maxima", "log cell_most_averages"),
-    ),
-    (
-        *("macs_at_3", "log downsampling", "relative_width_convolutions", "count_depthwise"),
-        *("ratio_convolutions", "log count_activations", "parameters", "segments"),
-        *("log cell_count_pointwise", "paths", "most_reach", "log flow_share_pools"),
-    ),
-)
-"""Features that each ridge regression reads, as they are or as the logarithm of one more.
-
-They were chosen, greedily, so that regressions on them carry over between the spaces of the data set, in both
-directions; what a regression does with them, it learns from its training rows alone.
-"""
-
-# Penalty on standardized coefficients, over the mean squared error: as of so much noise, and so many rows.
-_RIDGE, _PRIOR_ROWS = 0.03, 3
 
 
 class GraphFeatures(Predictor):
@@ -68,8 +44,9 @@ class GraphFeatures(Predictor):
     name = "features"
     summary = "features of the graph: ridge regression, Gaussian process and boosted trees"
 
-    def __init__(self) -> None:
-        """Make a predictor that has learned nothing."""
+    def __init__(self, panels: Sequence[Panel] = PANELS) -> None:
+        """Make a predictor that has learned nothing, with a ridge regression on each of the panels."""
+        self._panels = panels
         self._learned: _Learned | None = None
 
     def learn(self, networks: pa.Table, accuracies: Floats, groups: NDArray[np.int64], seed: int) -> None:
@@ -83,12 +60,12 @@ class GraphFeatures(Predictor):
         targets = normal_scores(accuracies, groups)
         kept = np.flatnonzero(np.isfinite(targets))
         features, targets, groups = features[kept], targets[kept], groups[kept]
-        lines = [_fit_line(panel, features, targets, groups) for panel in _panels()]
-        residual = targets - _centered(_mean(line.of(features) for line in lines), groups)
+        fitted = [lines.fit(panel, features, targets, groups) for panel in self._panels]
+        residual = targets - centered(_mean(line.of(features) for line in fitted), groups)
         chosen = _balanced(groups, seed)
         process = GaussianProcess.fit(features[chosen], residual[chosen])
         trees = _fit_trees(features, residual, seed)
-        self._learned = _Learned(lines, process, trees, len(chosen) / (len(chosen) + len(kept)))
+        self._learned = _Learned(fitted, process, trees, len(chosen) / (len(chosen) + len(kept)))
 
     def score(self, networks: pa.Table) -> Floats:
         """Score texts."""
@@ -107,12 +84,12 @@ class GraphFeatures(Predictor):
         learned = self._learned
         if learned is None:
             raise self._not_fitted()
-        lines = _mean(line.of(features) for line in learned.lines)
+        straight = _mean(line.of(features) for line in learned.lines)
         residual, unlikeness = learned.process.of(features)
         trees = np.asarray(learned.trees.predict(features, num_threads=1), dtype=np.float64)
         share = learned.process_share
         rest = share * residual + (1 - share) * trees
-        return Explained(lines + (1 - unlikeness) * rest, unlikeness)
+        return Explained(straight + (1 - unlikeness) * rest, unlikeness)
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return coefficients, the rows of the process and the trees."""
@@ -125,7 +102,7 @@ class GraphFeatures(Predictor):
         arrays["rows"] = arrays["rows"].astype(np.float32)  # as exact as features are, in half the bytes
         settings = {
             "features": list(NAMES),
-            "panels": [list(panel) for panel in PANELS],
+            "panels": [list(line.panel) for line in learned.lines],
             "process_share": learned.process_share,
             "kernel": process.kernel,
             "length": process.length,
@@ -139,7 +116,7 @@ class GraphFeatures(Predictor):
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], members: Mapping[str, bytes]) -> Self:
         """Make a predictor of what `state` returned."""
-        if settings["features"] != list(NAMES) or settings["panels"] != [list(panel) for panel in PANELS]:
+        if settings["features"] != list(NAMES) or not settings["panels"]:
             raise PredictorError("it reads other features than this version makes: fit it anew")
         arrays = {
             name.removesuffix(".npy"): predictor_file.to_array(content)
@@ -152,13 +129,13 @@ class GraphFeatures(Predictor):
             usual=float(settings["usual"]),
             **{name: arrays[name].astype(np.float64) for name in ARRAYS},
         )
-        lines = [
-            _Line(panel, arrays[f"line_{number}"].astype(np.float64))
-            for number, panel in enumerate(_panels())
+        panels = [tuple(map(str, panel)) for panel in settings["panels"]]
+        fitted = [
+            Line(panel, arrays[f"line_{number}"].astype(np.float64)) for number, panel in enumerate(panels)
         ]
         trees = lightgbm.Booster(model_str=members["trees.txt"].decode())
-        predictor = cls()
-        predictor._learned = _Learned(lines, process, trees, float(settings["process_share"]))
+        predictor = cls(panels)
+        predictor._learned = _Learned(fitted, process, trees, float(settings["process_share"]))
         predictor.score_features(np.zeros((1, len(NAMES)), np.float32))  # shapes that do not fit show here
         return predictor
 
@@ -172,7 +149,7 @@ class Explained(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Learned:
-    lines: list[_Line]
+    lines: list[Line]
     process: GaussianProcess
     trees: lightgbm.Booster
     process_share: float
@@ -221,68 +198,6 @@ def _balanced(groups: NDArray[np.int64], seed: int) -> NDArray[np.intp]:
         rows = order[groups[order] == group]
         rank[rows] = np.arange(len(rows))
     return order[np.argsort(rank[order], kind="stable")][:MAX_ROWS]
-
-
-# Lines.
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A linear function of a panel: weights of its features, then the constant."""
-
-    panel: tuple[tuple[int, bool], ...]
-    weights: Floats
-
-    def of(self, features: NDArray[np.float32]) -> Floats:
-        """Return the value for each row."""
-        values: Floats = _panel_values(self.panel, features) @ self.weights[:-1] + self.weights[-1]
-        return values
-
-
-def _panels() -> list[tuple[tuple[int, bool], ...]]:
-    """Return for each panel the column of each feature and whether its logarithm is read."""
-    return [
-        tuple((NAMES.index(name.removeprefix("log ")), name.startswith("log ")) for name in panel)
-        for panel in PANELS
-    ]
-
-
-def _panel_values(panel: Sequence[tuple[int, bool]], features: NDArray[np.float32]) -> Floats:
-    found = []
-    for column, is_log in panel:
-        values = features[:, column].astype(np.float64)
-        found.append(logarithm(values) if is_log else values)
-    return np.stack(found, axis=1)
-
-
-def _fit_line(
-    panel: tuple[tuple[int, bool], ...],
-    features: NDArray[np.float32],
-    targets: Floats,
-    groups: NDArray[np.int64],
-) -> _Line:
-    """Fit differences within groups, each group with the same weight."""
-    values = _panel_values(panel, features)
-    centered = np.stack([_centered(column, groups) for column in values.T], axis=1)
-    _, place, count = np.unique(groups, return_inverse=True, return_counts=True)
-    weight = 1 / (count[place] * len(count))
-    scale = np.sqrt(weight @ centered**2)
-    scale[scale < 1e-5] = np.inf  # the same everywhere: it says nothing
-    standard = centered / scale
-    penalty = _RIDGE + _PRIOR_ROWS / len(targets)
-    gram = (standard * weight[:, None]).T @ standard + penalty * np.eye(len(panel))
-    weights = np.linalg.solve(gram, (standard * weight[:, None]).T @ targets) / scale
-    # Ridge shrinks: the scale is that of the best line in this direction.
-    line = centered @ weights
-    weights *= float(weight @ (line * targets)) / (float(weight @ line**2) or 1.0)
-    return _Line(panel, np.append(weights, -float(weight @ (values @ weights))))
-
-
-def _centered(values: Floats, groups: NDArray[np.int64]) -> Floats:
-    """Return values less the mean of their group."""
-    _, place, count = np.unique(groups, return_inverse=True, return_counts=True)
-    means = np.bincount(place, weights=values) / count
-    return np.asarray(values - means[place])
 
 
 def _mean(values: Any) -> Floats:

@@ -16,7 +16,8 @@ from scipy.special import ndtr, ndtri
 
 from onnx_bench_dataset.errors import PredictorError
 from onnx_bench_dataset.surrogates.features import NAMES
-from onnx_bench_dataset.surrogates.gaussian_process import logarithm, squared_distances
+from onnx_bench_dataset.surrogates.gaussian_process import squared_distances
+from onnx_bench_dataset.surrogates.lines import logarithm
 
 Floats = NDArray[np.float64]
 

@@ -33,6 +33,7 @@ from onnx_bench_dataset.surrogates.visible import GROUP
 ROWS_A_SPACE = 40_000
 """At most so many rows of a space train in `leave-one-family-out`."""
 
+ZERO_SHOT_SOURCE, ZERO_SHOT_TARGET = "nasbench101", "nasbench201"
 ZERO_SHOT_ROWS = (50, 200, 1_000, 5_000, 50_000)
 PAIR_ROWS = 5_000
 WITHIN_SHARES: Mapping[str, Sequence[float]] = {
@@ -45,7 +46,7 @@ FEW_SHOT_ROWS = 2_000
 """Rows of every other space that train in `few-shot`."""
 
 _TRAINED = "trained"
-_SOURCE, _TARGET = "nasbench101", "nasbench201"
+ZERO_SHOTZERO_SHOT_SOURCE, ZERO_SHOTZERO_SHOT_TARGET = "nasbench101", "nasbench201"
 
 
 class Task(NamedTuple):
@@ -163,8 +164,10 @@ def tasks(protocol: str, data: Data, seed: int) -> Iterator[Task]:
 
 def _zero_shot(data: Data, seed: int) -> Iterator[Task]:
     for count in ZERO_SHOT_ROWS:
-        name = f"{_SOURCE} ({count:,}) to {_TARGET}"
-        yield data.task(name, _TARGET, [data.drawn(_SOURCE, count, seed)], [_TARGET])
+        name = f"{ZERO_SHOT_SOURCE} ({count:,}) to {ZERO_SHOT_TARGET}"
+        yield data.task(
+            name, ZERO_SHOT_TARGET, [data.drawn(ZERO_SHOT_SOURCE, count, seed)], [ZERO_SHOT_TARGET]
+        )
 
 
 def _pairs(data: Data, seed: int) -> Iterator[Task]:
