@@ -279,7 +279,7 @@ def ablations(
         (f"negatives: {Negatives.MISSING}", lambda _: cells, EXPERTS, Settings(negatives=Negatives.MISSING)),
         *((f"{experts:,} experts", lambda _: cells, experts, plain) for experts in _ABLATED_EXPERTS),
         *((f"{depth} layers", lambda _: cells, EXPERTS, Settings(depth=depth)) for depth in (1, 2, 4)),
-        ("one model, not three", lambda _: cells, EXPERTS, Settings(models=1)),
+        ("one model, not eight", lambda _: cells, EXPERTS, Settings(models=1)),
         ("experts of a random half of the space", lambda seed: _half(cells, seed), EXPERTS, plain),
     ]
     unchanged: Accuracies | None = None

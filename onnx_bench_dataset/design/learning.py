@@ -51,8 +51,8 @@ class Settings:
     depth: int = 3
     feedback: bool = True
     negatives: Negatives = Negatives.ORDINARY
-    steps: int = 100
-    models: int = 3
+    steps: int = 60
+    models: int = 8
 
 
 class Writer:

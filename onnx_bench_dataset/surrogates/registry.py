@@ -26,6 +26,7 @@ PREDICTORS = {
     "ngram-ridge": "text_baselines:NGramRidge",
     "features": "graph_features:GraphFeatures",
     "gnn": "gnn:Gnn",
+    "ensemble": "ensemble:Ensemble",
     "onnxnet": "onnxnet:OnnxNet",
 }
 """Where each predictor is: its module here, which is imported when it is asked for, and its class."""
@@ -33,9 +34,10 @@ PREDICTORS = {
 EXTRAS = {
     **dict.fromkeys(ZERO_COST, "torch"),
     **dict.fromkeys(["nearest-text", "ngram-ridge", "features"], "predict"),
-    **dict.fromkeys(["gnn", "onnxnet"], "neural"),
+    **dict.fromkeys(["gnn", "ensemble"], "neural,predict"),
+    "onnxnet": "neural",
 }
-"""The extra of this package that a predictor needs."""
+"""The extras of this package that a predictor needs."""
 
 
 def find(name: str) -> type[Predictor]:

@@ -155,7 +155,7 @@ def _cuts(layers: Sequence[Layer]) -> list[int]:
             found.append(number + 1)
         if reader > reach:
             reach = reader
-    if found[-1:] != [count]:
+    if count and found[-1:] != [count]:
         found.append(count)
     return found
 

@@ -1,4 +1,4 @@
-"""The graph network reads graphs as texts describe them, learns from them, and is stored whole."""
+"""The graph network reads cells as texts describe them, learns from them, and is stored whole."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from onnx_bench_dataset import spaces
-from onnx_bench_dataset.batches import OPERATIONS, read_nodes
 from onnx_bench_dataset.errors import PredictorError, TextError
 from onnx_bench_dataset.surrogates import load, new
-from onnx_bench_dataset.surrogates.gnn import PASSED_OVER, Graphs
+from onnx_bench_dataset.surrogates.features import NAMES
+from onnx_bench_dataset.surrogates.gnn import LETTERS, GraphNetwork, Graphs
 from onnx_bench_dataset.text import encode
 
 SPACE = spaces.get("nasbench201")
@@ -25,52 +25,93 @@ def rows():
 
 @pytest.fixture(scope="module")
 def fitted(rows):
-    return new("gnn", epochs=20, batch_size=16, channels=16).fit(rows, seed=1)
+    return new("gnn", epochs=20, channels=16).fit(rows, seed=1)
 
 
 def graph_of(*lines):
     text = "\n".join(["onnx-net 1", "opset 18", "input [1,8,4,4]", *lines, "output 1"])
     batch = Graphs([text])(np.array([0]))
-    return [OPERATIONS[type - 1] for type in batch["x"]], batch["edge_index"].T.tolist()
+    letters = "".join(LETTERS[letter] for letter in batch["letters"])
+    return letters, batch["edge_index"].T.tolist(), batch
 
 
-def test_who_reads_an_activation_reads_what_it_reads():
-    assert graph_of(
-        "Conv $0 w[8,8,1,1]",
-        "BatchNormalization 1 w[8] w[8] w[8] w[8]",
-        "Relu 1",
-        "Conv 1 w[8,8,1,1]",
-        "Add 1 2",
-    ) == (["Conv", "Conv", "Add"], [[0, 1], [1, 2], [0, 2]])
+POINT = "Conv 1 w[8,8,1,1]"
+CELL = [POINT, "Conv 2 w[8,8,3,3] pads=[1,1,1,1]", "Add 1 2"]
 
 
-def test_an_activation_of_the_input_stays():
-    assert graph_of("Relu $0", "Sigmoid 1", "Add 1 2") == (["Relu", "Add"], [[0, 1], [0, 1]])
+def test_a_cell_is_what_lies_between_two_values_that_all_paths_pass():
+    letters, edges, _ = graph_of("Conv $0 w[8,8,1,1]", *CELL)
+    assert letters == "$pc+"
+    assert edges == [[0, 1], [0, 2], [1, 3], [2, 3]]
+
+
+def test_equal_cells_are_one():
+    _, edges, once = graph_of("Conv $0 w[8,8,1,1]", *CELL)
+    _, again, thrice = graph_of("Conv $0 w[8,8,1,1]", *CELL, *CELL, *CELL)
+    assert edges == again
+    for name in ("letters", "windows", "shares", "edge_index", "batch"):
+        assert torch.equal(once[name], thrice[name])
+
+
+def test_cells_count_as_often_as_they_are_there():
+    other = [POINT, "Relu 2", "Add 1 2"]
+    letters, _, batch = graph_of("Conv $0 w[8,8,1,1]", *CELL, *other, *CELL, *CELL)
+    assert letters == "$pc+$pr+"
+    assert batch["shares"][:, 1].tolist() == pytest.approx([0.75 / 4] * 4 + [0.25 / 4] * 4)
+    assert batch["shares"][:, 2].tolist() == pytest.approx([0, 0, 0, 0.75, 0, 0, 0, 0.25])
+
+
+def test_windows_and_strides_are_seen():
+    pool = "MaxPool 1 kernel_shape=[3,3] pads=[1,1,1,1] strides=[2,2]"
+    _, _, batch = graph_of("Conv $0 w[8,8,1,1]", pool, "Conv 2 w[8,8,1,1] strides=[2,2]", "Add 1 2")
+    expected = [[0, 0], [np.log(3), 1], [0, 1], [0, 0]]
+    assert batch["windows"].tolist() == pytest.approx(np.array(expected), abs=1e-6)
+
+
+def test_a_chain_has_features_alone():
+    letters, edges, batch = graph_of("Conv $0 w[8,8,1,1]", "Relu 1", POINT)
+    assert (letters, edges) == ("", [])
+    assert batch["features"].shape == (1, len(NAMES))
 
 
 def test_a_batch_is_of_the_graphs_that_are_asked_for(rows):
     texts = rows["text"].to_pylist()
     graphs = Graphs(texts)
     batch = graphs(np.array([7, 0, 7]))
-    counts = torch.bincount(batch["batch"]).tolist()
+    counts = torch.bincount(batch["batch"], minlength=3).tolist()
     assert counts == graphs.sizes[[7, 0, 7]].tolist()
-    for number, text in enumerate((texts[7], texts[0], texts[7])):
-        nodes = read_nodes(text)
-        kept = [n for n in nodes if OPERATIONS[n.type - 1] not in PASSED_OVER or not n.sources]
-        assert batch["x"][batch["batch"] == number].tolist() == [n.type for n in kept]
-        found = batch["features"][batch["batch"] == number].numpy()
-        assert np.allclose(found, [n.features for n in kept])
+    alone = [graphs(np.array([number])) for number in (7, 0, 7)]
+    for name in ("letters", "windows", "shares", "features"):
+        assert torch.equal(batch[name], torch.cat([each[name] for each in alone])), name
     ends = batch["batch"][batch["edge_index"]]
     assert torch.equal(ends[0], ends[1])
     assert (batch["edge_index"][0] < batch["edge_index"][1]).all()
 
 
-def test_many_texts_are_read_in_parts_that_make_no_difference(rows, monkeypatch):
-    texts = rows["text"].to_pylist()
-    whole = Graphs(texts)(np.arange(80))
-    monkeypatch.setattr("onnx_bench_dataset.surrogates.gnn._READ_AT_ONCE", 7)
-    for name, part in Graphs(texts)(np.arange(80)).items():
-        assert torch.equal(part, whole[name]), name
+def test_messages_add_up_along_edges_and_against_them(rows):
+    """The network is computed again with dense adjacency matrices."""
+    torch.manual_seed(0)
+    network = GraphNetwork(8, 2).eval()
+    batch = Graphs(rows["text"].to_pylist())(np.arange(5))
+    weights = network.state_dict()
+    count = len(batch["letters"])
+    adjacency = torch.zeros(count, count)
+    for source, target in batch["edge_index"].T:
+        adjacency[target, source] += 1
+    hidden = network.letters(batch["letters"]) + network.windows(batch["windows"])
+    for layer in range(2):
+        z = network.norms[layer](hidden)
+
+        def linear(part, values, layer=layer):
+            name = f"convolutions.{layer}.{part}"
+            return values @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+        forward, back = linear("conv_in.lin_l", adjacency @ z), linear("conv_out.lin_l", adjacency.T @ z)
+        hidden = hidden + network.mixes[layer](torch.relu(linear("lin", z) + forward / 2 + back / 2))
+    owners = torch.nn.functional.one_hot(batch["batch"], 5).float()
+    read = torch.cat([owners.T @ (hidden * batch["shares"][:, [n]]) for n in range(3)], dim=1)
+    expected = network.head(torch.cat([network.norm(read), batch["features"]], dim=1))[:, 0]
+    torch.testing.assert_close(network(batch), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_it_learns_what_makes_networks_better(fitted, rows):
