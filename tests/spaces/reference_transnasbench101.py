@@ -42,7 +42,7 @@ class Zero(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         batch, _, height, width = images.shape
         size = [(length + 1) // self.stride if self.stride > 1 else length for length in (height, width)]
-        return torch.zeros(batch, self.channels_out, *size)
+        return images.new_zeros(batch, self.channels_out, *size)
 
 
 class FactorizedReduce(nn.Module):

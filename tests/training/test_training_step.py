@@ -64,10 +64,13 @@ def assert_same_step(space: str, index: int) -> None:
             assert (gradient - ours[name]).abs().max() <= 1e-6 * largest
         else:  # a branch that reaches nothing does not run here
             assert not gradient.any()
-    moved, before = reference.state_dict(), state
+    moved = reference.state_dict()
     for name, value in module.state_dict().items():
-        if "running" in name and not torch.equal(value.float(), before[name]):
-            torch.testing.assert_close(value, moved[name], rtol=1e-5, atol=1e-7)
+        if "running" in name and not torch.equal(value.float(), state[name]):
+            # A file states 1 less the momentum, in single precision, and by that much they move.
+            momentum = reference.get_submodule(name.rpartition(".")[0]).momentum
+            movement = (moved[name] - state[name]).abs().max()
+            assert (value - moved[name]).abs().max() <= 1e-7 / momentum * movement
 
 
 @pytest.mark.parametrize("space", REFERENCES)
