@@ -33,8 +33,6 @@ from onnx_bench_dataset.spaces.digits import SMALL_SPACES
 
 DOCUMENT = CHECKOUT / "docs" / "digits.md"
 
-WHOLE = pytest.mark.xfail(strict=True, reason="342 of 1,200 networks are trained; the others will be added")
-
 # The table of the package.
 
 
@@ -43,7 +41,6 @@ def bundled() -> Table:
     return table.read()
 
 
-@WHOLE
 def test_200_architectures_of_each_space(bundled: Table) -> None:
     assert Counter(row.space for row in bundled.rows) == dict.fromkeys(SMALL_SPACES, 200)
     names = [f"{space}/{number:03d}" for number in range(200) for space in SMALL_SPACES]
@@ -68,7 +65,6 @@ def test_accuracies_are_shares_of_the_images(bundled: Table) -> None:
                     assert count * accuracy / 100 == pytest.approx(round(count * accuracy / 100), abs=1e-6)
 
 
-@WHOLE
 def test_graphs_of_a_space_all_differ_and_have_the_parameters_of_the_table(bundled: Table) -> None:
     rows = [row for row in bundled.rows if row.name.endswith(("7", "8"))]
     networks = [spaces.get("digits").network(row.architecture) for row in rows]
