@@ -9,7 +9,7 @@ from typing import Any
 MARK = "designs"
 """What marks the place of the tables in a file."""
 
-_TITLES = {
+TITLES = {
     "nasbench101": "NAS-Bench-101: mean test accuracy",
     "nasbench201": "NAS-Bench-201, with knowledge of NAS-Bench-101 alone: mean test accuracy",
     "nasbench301": "DARTS cells: validation accuracy that the surrogate of NAS-Bench-301 predicts",
@@ -24,7 +24,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     for space, found in results["spaces"].items():
         population = "1,000 random genotypes" if space == "nasbench301" else "the space"
         parts.append(
-            f"**{_TITLES[space]}** (99th percentile of {population}: {found['99th percentile']:.2f}, best: "
+            f"**{TITLES[space]}** (99th percentile of {population}: {found['99th percentile']:.2f}, best: "
             f"{found['best']:.2f})"
         )
         parts.append(_table(found["methods"]))
@@ -74,11 +74,11 @@ def _predicted(found: Mapping[str, Any]) -> str:
 def _seconds(seconds: Mapping[str, Any]) -> str:
     learning = median(seconds["learning"])
     shown = ", ".join(
-        f"{median(some):.1f} s for {space}" for space, some in seconds.items() if space in _TITLES
+        f"{median(some):.1f} s for {space}" for space, some in seconds.items() if space in TITLES
     )
     most = max(
         learned + designed
-        for space in _TITLES
+        for space in TITLES
         for learned, designed in zip(seconds["learning"], seconds[space], strict=True)
     )
     return (

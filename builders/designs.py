@@ -114,6 +114,7 @@ def measure(truth: Truth, seeds: int, predictor: str, progress: Callable[[str], 
         results["spaces"][space] = {
             "99th percentile": _rounded(np.percentile(population, 99)),
             "best": _rounded(population.max()),
+            "example": architectures[space][0][0],
             "methods": {
                 name: summary(some, population, found)
                 for name, some in {"designs": found, **others[space]}.items()

@@ -6,7 +6,7 @@ It is made of the JSON files that `onnx-bench evaluate` and `python -m builders`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from builders import design_tables, style_ranking
+from onnx_bench_dataset import spaces
+from onnx_bench_dataset.drawing import draw
 from onnx_bench_dataset.errors import BuildError
 from onnx_bench_dataset.surrogates import evaluate
 from onnx_bench_dataset.surrogates.evaluate import Measured
@@ -96,6 +98,7 @@ def page(folder: Path) -> str:
     if designs.exists():
         made = json.loads(designs.read_text(encoding="utf-8"))
         parts += ["## Architectures designed without search", design_tables.markdown(made)]
+        parts += design_pictures(made["spaces"], folder.parent / PICTURES)
     return "\n\n".join(parts) + "\n"
 
 
@@ -215,6 +218,30 @@ def _curve(results: Sequence[_Result], pictures: Path) -> str:
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     return _saved(figure, pictures, "zero-shot-rows.png")
+
+
+def design_pictures(found: Mapping[str, Any], pictures: Path) -> Iterator[str]:
+    """Draw quartiles of accuracies beside those of baselines, and the first design of the first seed."""
+    figure, axes = plt.subplots(len(found), 1, figsize=(8, 2 + 2 * len(found)), squeeze=False)
+    for axis, (space, one) in zip(axes.flat, found.items(), strict=True):
+        methods = list(one["methods"].items())[::-1]
+        for place, (_, method) in enumerate(methods):
+            axis.plot(method["quartiles"], [place, place], linewidth=5, solid_capstyle="butt", color="C0")
+            axis.plot(method["median"], place, "o", color="black", markersize=4)
+        axis.axvline(one["99th percentile"], color="C3", linestyle="--", linewidth=1)
+        axis.set_yticks(range(len(methods)), [name for name, _ in methods], fontsize=8)
+        axis.set_ylim(-0.7, len(methods) - 0.3)
+        axis.set_title(design_tables.TITLES[space], fontsize=9)
+        axis.grid(axis="x", alpha=0.3)
+    axes.flat[-1].set_xlabel(
+        "quartiles and median, percent; dashed: 99th percentile of the space", fontsize=8
+    )
+    yield f"![Accuracies of designs and of baselines]({PICTURES}/{_saved(figure, pictures, 'designs.png')})"
+    for space, one in found.items():
+        name = f"design-{space}.png"
+        (pictures / name).write_bytes(draw(spaces.get(space).diagram(one["example"]), "png"))
+        yield f"The first design of the first seed for {space}:"
+        yield f"![A design for {space}]({PICTURES}/{name})"
 
 
 def _saved(figure: Any, pictures: Path, name: str) -> str:

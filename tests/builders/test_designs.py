@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from builders import design_tables
+from builders import design_tables, results
 from builders.designs import summary
 
 POPULATION = np.arange(80.0, 100.0, 0.01)
@@ -34,7 +34,7 @@ def test_the_tables_say_what_was_measured():
     methods = {"designs": summary(GOOD, POPULATION, GOOD), "random": summary(POOR, POPULATION, GOOD)}
     space = {"99th percentile": 99.8, "best": 100.0, "methods": methods}
     predicted = {"predictor": "features", "percentiles": [97.0, 99.0, 98.0]}
-    results = {
+    measured = {
         "seeds": 20,
         "designs": 2,
         "experts": 20,
@@ -43,10 +43,20 @@ def test_the_tables_say_what_was_measured():
         "spaces": {"nasbench101": space, "nasbench301": space | {"predicted": predicted}},
         "ablations": {"no feedback adjacency": methods["random"]},
     }
-    results["seconds"]["nasbench201"] = [0.5, 0.5]
-    text = design_tables.markdown(results)
+    measured["seconds"]["nasbench201"] = [0.5, 0.5]
+    text = design_tables.markdown(measured)
     assert "| designs | 94.50 (" in text
     assert "| no feedback adjacency | 90.50 (" in text
     assert "above 98.0 % of 1,000 random genotypes (97.0 to 99.0 %)" in text
     assert "7.0 s to learn" in text
     assert "took 11.0 s" in text
+
+
+def test_accuracies_and_a_design_of_each_space_are_drawn(tmp_path):
+    methods = {"designs": summary(GOOD, POPULATION, GOOD), "random": summary(POOR, POPULATION, GOOD)}
+    cell = "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|none~0|none~1|nor_conv_1x1~2|"
+    found = {"nasbench201": {"99th percentile": 99.8, "example": cell, "methods": methods}}
+    text = "\n".join(results.design_pictures(found, tmp_path))
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["design-nasbench201.png", "designs.png"]
+    assert all(f"({results.PICTURES}/{path.name})" in text for path in tmp_path.iterdir())
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
