@@ -100,7 +100,9 @@ class Data:
             splits = load_dataset(self.path, space, columns=columns)
             parts = [splits[split].with_format("arrow")[:] for split in SPLITS if split in splits]
             table = pa.concat_tables(parts)
-            self._read[space] = table.filter(pc.is_valid(table["accuracy"]))
+            # Rows lie on disk; what selects them makes a copy in memory, of graphs many gigabytes.
+            unlabelled = table["accuracy"].null_count
+            self._read[space] = table.filter(pc.is_valid(table["accuracy"])) if unlabelled else table
         return self._read[space]
 
     @cached_property
@@ -138,10 +140,11 @@ class Data:
         tests = []
         for space in tested:
             rows = self.rows(space)
-            rows = rows.filter(pc.invert(pc.is_in(rows[identity], known)))
-            if self.test_rows is not None and len(rows) > self.test_rows:
-                rows = rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[: self.test_rows]))
-            tests.append(rows)
+            chosen = np.flatnonzero(~pc.is_in(rows[identity], known).to_numpy())
+            if self.test_rows is not None and len(chosen) > self.test_rows:
+                drawn = np.random.default_rng(0).permutation(len(chosen))[: self.test_rows]
+                chosen = chosen[np.sort(drawn)]
+            tests.append(rows if len(chosen) == len(rows) else rows.take(chosen))
         return Task(
             name,
             family,
