@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 import onnx_bench_dataset
 from builders import manifest
@@ -50,7 +51,8 @@ def make(folder: Path, out: Path, rows: int) -> CalibratedPredictor:
     Raises:
         BuildError: the folder is damaged, or has too few rows with trained labels.
     """
-    predictor = CalibratedPredictor.fit(*networks(folder, rows))
+    with threadpool_limits(1):  # sums over more threads are rounded otherwise: the bytes would depend on it
+        predictor = CalibratedPredictor.fit(*networks(folder, rows))
     predictor.save(out)
     return predictor
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import tiny_folder
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from builders import predictor
 from builders.__main__ import main
@@ -79,3 +80,17 @@ def test_a_folder_without_trained_labels_of_cifar10_is_refused(tmp_path):
     tiny_folder.finish(tmp_path, {"nasbench_macro": record})
     with pytest.raises(BuildError, match="no trained labels of cifar10"):
         predictor.make(tmp_path, tmp_path / "out.onnxbench", ROWS)
+
+
+def test_it_is_learned_on_one_thread_whatever_there_is(folder, tmp_path, monkeypatch):
+    threads = []
+
+    def noted(*others):
+        threads.extend(each["num_threads"] for each in threadpool_info())
+        return fit(*others)
+
+    fit = CalibratedPredictor.fit
+    monkeypatch.setattr(CalibratedPredictor, "fit", noted)
+    with threadpool_limits(2):
+        predictor.make(folder, tmp_path / "made.onnxbench", ROWS)
+    assert set(threads) == {1}
