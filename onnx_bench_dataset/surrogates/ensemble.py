@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from onnx_bench_dataset.surrogates.gnn import Gnn
+from onnx_bench_dataset.surrogates.gnn import Gnn, Graphs
 from onnx_bench_dataset.surrogates.graph_features import GraphFeatures, features_of
 from onnx_bench_dataset.surrogates.predictor import Predictor
 
@@ -40,8 +40,9 @@ class Ensemble(Predictor):
     ) -> None:
         """Fit both to all rows."""
         self._features.learn(networks, accuracies, groups, seed)
-        self._gnn.learn(networks, accuracies, groups, seed)
-        scores = self._gnn.score(networks)
+        graphs = Graphs(networks["text"].to_pylist())
+        self._gnn.learn_graphs(graphs, accuracies, groups, seed)
+        scores = self._gnn.score_graphs(graphs)
         self._mean, self._deviation = float(scores.mean()), float(scores.std()) or 1.0
 
     def score(self, networks: pa.Table) -> NDArray[np.float64]:

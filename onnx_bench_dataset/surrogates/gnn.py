@@ -8,6 +8,7 @@ and how often, the features say.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -51,27 +52,23 @@ class _Cells(NamedTuple):
 
 
 def _cells(text: str) -> _Cells:
-    layers = of_text(text)
-    counts: dict[tuple[tuple[str, tuple[int, ...]], ...], int] = {}
-    for stretch in stretches_of(layers):
-        if stretch.segment is not None:
-            some = layers[stretch.start : stretch.end]
-            key = tuple([(each[0].role, tuple([s - stretch.start for s in each[1]])) for each in some])
-            # what stands before the segment is one vertex
-            key = tuple([(role, tuple([max(s, -1) for s in sources])) for role, sources in key])
-            counts[key] = counts.get(key, 0) + 1
+    stretches = stretches_of(of_text(text))
+    counts = Counter(stretch.segment.key for stretch in stretches if stretch.segment is not None)
     found = _Cells([], [], [], [])
     total = sum(counts.values())
     for key, count in counts.items():
         start, share = len(found.letters), count / total
         found.letters.append(0)
         found.windows.append((0.0, 0.0))
-        for number, (role, sources) in enumerate(key, start + 1):
+        for number, (role, read) in enumerate(zip(key[::2], key[1::2], strict=True), start + 1):
+            assert isinstance(role, str)
+            sources = (read,) if isinstance(read, int) else read
             window, stride, _ = role[1:].partition("/")
             found.letters.append(_NUMBERS[role[0]])
             found.windows.append((math.log(int(window)) if window else 0.0, float(bool(stride))))
-            found.edges.extend((start + 1 + source, number) for source in sources)
-        size = len(key) + 1
+            # what stands before the segment is the one vertex before its layers
+            found.edges.extend((start + 1 + int(source), number) for source in sources)
+        size = len(key) // 2 + 1
         found.shares.extend([(share / 16, share / size, 0.0)] * (size - 1))
         found.shares.append((share / 16, share / size, share))
     return found
@@ -203,7 +200,12 @@ class Gnn(Predictor):
         self, networks: pa.Table, accuracies: NDArray[np.float64], groups: NDArray[np.int64], seed: int
     ) -> None:
         """Train on pairs of rows."""
-        graphs = Graphs(networks["text"].to_pylist())
+        self.learn_graphs(Graphs(networks["text"].to_pylist()), accuracies, groups, seed)
+
+    def learn_graphs(
+        self, graphs: Graphs, accuracies: NDArray[np.float64], groups: NDArray[np.int64], seed: int
+    ) -> None:
+        """Train on pairs of graphs, which standardize features by what they themselves have."""
         with seeded(seed):
             network = GraphNetwork(self._channels, self._layers)
             train(network, graphs, accuracies, groups, self._recipe(len(accuracies)), seed)
@@ -225,8 +227,14 @@ class Gnn(Predictor):
         """Return what the head says, in no unit: only the order means something."""
         if self._learned is None:
             raise self._not_fitted()
-        network, mean, scale = self._learned
-        graphs = Graphs(networks["text"].to_pylist(), mean, scale)
+        _, mean, scale = self._learned
+        return self.score_graphs(Graphs(networks["text"].to_pylist(), mean, scale))
+
+    def score_graphs(self, graphs: Graphs) -> NDArray[np.float64]:
+        """Score graphs that standardize features as those do that were learned from."""
+        if self._learned is None:
+            raise self._not_fitted()
+        network = self._learned.network
         return score(network, graphs, graphs.sizes.numpy(), self._recipe(len(graphs.sizes)))
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:

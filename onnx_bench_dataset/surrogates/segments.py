@@ -86,10 +86,15 @@ class _Join(NamedTuple):
     """What their variances, summed up, are multiplied by: concatenations have the mean."""
 
 
+Key = tuple[str | int | tuple[int, ...], ...]
+"""A segment: of each layer the role, then what it reads of the segment; INPUT for what stands before it."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
     """Statistics over the paths of a segment."""
 
+    key: Key
     log_paths: float
     mean: Counts
     least: Counts
@@ -114,14 +119,10 @@ class Stretch(NamedTuple):
     end: int
 
 
-_Key = tuple[str | int | tuple[int, ...], ...]
-"""A segment: of each layer the role, then what it reads of the segment; INPUT for what stands before it."""
-
-
 def stretches_of(layers: Sequence[Layer]) -> list[Stretch]:
     """Return the segments of a network."""
     found: list[Stretch] = []
-    long: dict[_Key, Segment] = {}
+    long: dict[Key, Segment] = {}
     start = 0
     for end in _cuts(layers):
         if end == start + 1 and len(layers[start][1]) == 1:
@@ -160,7 +161,7 @@ def _cuts(layers: Sequence[Layer]) -> list[int]:
     return found
 
 
-def _segment(key: _Key, long: dict[_Key, Segment]) -> Segment:
+def _segment(key: Key, long: dict[Key, Segment]) -> Segment:
     """Return the segment of a key; long ones are kept in `long` alone."""
     if len(key) <= _REMEMBERED:
         return _remembered(key)
@@ -171,11 +172,11 @@ def _segment(key: _Key, long: dict[_Key, Segment]) -> Segment:
 
 
 @lru_cache(maxsize=1 << 14)
-def _remembered(key: _Key) -> Segment:
+def _remembered(key: Key) -> Segment:
     return _measured(key)
 
 
-def _measured(key: _Key) -> Segment:
+def _measured(key: Key) -> Segment:
     joins: list[_Join] = []
     entry = _Part(0, _NONE, 1.0, 0.0, False)
     places: list[_Part] = []  # of each layer, what leaves it
@@ -208,7 +209,7 @@ def _measured(key: _Key) -> Segment:
         )
     last = places[-1]
     measured = _over_paths(joins, last)
-    return Segment(*measured, not last.changes, "".join(roles), strided, joins, last)
+    return Segment(key, *measured, not last.changes, "".join(roles), strided, joins, last)
 
 
 _Statistics = tuple[float, Counts, Counts, Counts, float]
