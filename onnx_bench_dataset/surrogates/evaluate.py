@@ -109,7 +109,7 @@ def evaluate(
         PredictorError: there is nothing to carry over, or no such task.
     """
     sample = make()
-    data = Data(path, [name for name in NETWORK if name in sample.columns], test_rows)
+    data = Data(path, [name for name in NETWORK if name in sample.columns], test_rows, sample.learns)
     outcomes: dict[str, list[tuple[Task, NDArray[np.float64], float]]] = {}
     for seed in range(seeds if sample.learns else 1):
         for task in progress(tasks(protocol, data, seed), f"seed {seed}"):

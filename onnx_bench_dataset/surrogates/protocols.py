@@ -57,7 +57,7 @@ class Task(NamedTuple):
     family: str
     """The family that is tested."""
     train: pa.Table
-    """Columns of the predictor, `accuracy` and `group`."""
+    """Columns of the predictor, if it learns, `accuracy` and `group`."""
     test: pa.Table
     """Columns of the predictor, `accuracy`, `space` and `label`."""
 
@@ -67,12 +67,14 @@ class Data:
     """Labelled rows of a data set, read space by space as they are needed.
 
     `path` is a folder or a Hub repository, `columns` are those that the predictor reads; at most `test_rows`
-    of a space test, drawn from a fixed seed, all if it is None.
+    of a space test, drawn from a fixed seed, all if it is None. Rows that train have these columns only if
+    the predictor `learns`.
     """
 
     path: str
     columns: Sequence[str]
     test_rows: int | None = None
+    learns: bool = True
 
     @cached_property
     def spaces(self) -> list[str]:
@@ -115,7 +117,8 @@ class Data:
 
     def drawn(self, space: str, count: int, seed: int) -> pa.Table:
         """Draw rows of a space, all where there are not more."""
-        rows = self.rows(space)
+        read = self.columns if self.learns else ()
+        rows = self.rows(space).select(list(dict.fromkeys(["id", "graph_hash", "accuracy", *read])))
         return rows.take(np.random.default_rng(seed).permutation(len(rows))[:count])
 
     def task(
@@ -148,7 +151,7 @@ class Data:
         return Task(
             name,
             family,
-            joined.select([*self.columns, "accuracy", GROUP]),
+            joined.select([*(self.columns if self.learns else ()), "accuracy", GROUP]),
             pa.concat_tables(tests).select([*self.columns, "accuracy", "space", "label"]),
         )
 

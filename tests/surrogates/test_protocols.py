@@ -51,6 +51,17 @@ def test_spaces_of_a_family_are_together(data: Data) -> None:
     }
 
 
+def test_rows_that_nobody_learns_from_are_not_read(data: Data) -> None:
+    for learned, alone in zip(
+        tasks("leave-one-family-out", data, 0),
+        tasks("leave-one-family-out", replace(data, learns=False), 0),
+        strict=True,
+    ):
+        assert alone.train.column_names == ["accuracy", "group"]
+        assert alone.train.equals(learned.train.select(["accuracy", "group"]))
+        assert alone.test.equals(learned.test)
+
+
 def test_a_family_that_is_left_out_trains_nothing(data: Data) -> None:
     found = {task.family: task for task in tasks("leave-one-family-out", data, 0)}
     assert found.keys() == data.families().keys()
