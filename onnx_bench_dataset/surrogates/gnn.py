@@ -1,14 +1,12 @@
-"""A graph neural network that reads the cells of a network, beside features of the whole.
+"""Graph neural networks that read the modules of a network, beside features of the whole.
 
-Where all paths pass through one value, a network is cut (`segments`), and what it repeats is read once: nine
-equal cells are one graph of a dozen layers instead of a hundred operations. What a graph cannot count, sizes
-and how often, the features say.
+What a network repeats is read once (`modules`): nine equal cells are one graph of a dozen vertices instead of
+a hundred operations. What a graph cannot count, sizes and how often, the features say.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -19,63 +17,60 @@ from numpy.typing import NDArray
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
-from torch_geometric.nn import DirGNNConv, SAGEConv, global_add_pool
+from torch_geometric.nn import SimpleConv, global_add_pool
 
 from onnx_bench_dataset.surrogates.features import NAMES
 from onnx_bench_dataset.surrogates.graph_features import features_of
 from onnx_bench_dataset.surrogates.kinds import ROLES
 from onnx_bench_dataset.surrogates.layers import of_text
 from onnx_bench_dataset.surrogates.lines import logarithm
+from onnx_bench_dataset.surrogates.modules import modules_of
 from onnx_bench_dataset.surrogates.predictor import Predictor
 from onnx_bench_dataset.surrogates.ranking import Recipe, score, seeded, train
-from onnx_bench_dataset.surrogates.segments import stretches_of
 
 LETTERS = ("$", *ROLES)
-"""What a vertex is: what enters a segment, or the first letter of a layer's role."""
+"""What a vertex is: what enters a module, or the first letter of a layer's role."""
 
-_NUMBERS = {letter: number for number, letter in enumerate(LETTERS)}
+_PLACES = {letter: place for place, letter in enumerate(LETTERS)}
 _FARTHEST = 5.0  # standard deviations from what was learned from, beyond which features count as that far
 _WEIGHTS = "weights.safetensors"
 _STEPS, _MOST_EPOCHS, _LEAST_EPOCHS = 1_400, 60, 4
 _LEAST_BATCH, _BATCHES = 16, 16
+_DROPOUT, _HEAD_DROPOUT = 0.2, 0.1
 
 
-class _Cells(NamedTuple):
-    """The different segments of a network in which paths meet, one after another."""
+class _Modules(NamedTuple):
+    """The different modules of a network, one after another."""
 
     letters: list[int]
-    windows: list[tuple[float, float]]
-    """Of each vertex the logarithm of the length of its window, and whether it has a stride."""
+    numbers: list[tuple[float, float, float]]
+    """Of each vertex the logarithm of the length of its window, whether it has a stride, and the share of
+    what it reads that was activated."""
     shares: list[tuple[float, float, float]]
-    """Of each vertex what it counts in sums, in means and as the end of a segment; sums of sixteen are 1."""
+    """Of each vertex what it counts in sums, in means and as the end of a module; sums of sixteen are 1."""
     edges: list[tuple[int, int]]
 
 
-def _cells(text: str) -> _Cells:
-    stretches = stretches_of(of_text(text))
-    counts = Counter(stretch.segment.key for stretch in stretches if stretch.segment is not None)
-    found = _Cells([], [], [], [])
-    total = sum(counts.values())
-    for key, count in counts.items():
-        start, share = len(found.letters), count / total
+def _modules(text: str) -> _Modules:
+    counts = modules_of(of_text(text))
+    found = _Modules([], [], [], [])
+    total = counts.total()
+    for module, count in counts.items():
+        start, share, size = len(found.letters), count / total, len(module.roles) + 1
         found.letters.append(0)
-        found.windows.append((0.0, 0.0))
-        for number, (role, read) in enumerate(zip(key[::2], key[1::2], strict=True), start + 1):
-            assert isinstance(role, str)
-            sources = (read,) if isinstance(read, int) else read
+        found.numbers.append((0.0, 0.0, 0.0))
+        for role, activated in zip(module.roles, module.activated, strict=True):
             window, stride, _ = role[1:].partition("/")
-            found.letters.append(_NUMBERS[role[0]])
-            found.windows.append((math.log(int(window)) if window else 0.0, float(bool(stride))))
-            # what stands before the segment is the one vertex before its layers
-            found.edges.extend((start + 1 + int(source), number) for source in sources)
-        size = len(key) // 2 + 1
+            found.letters.append(_PLACES[role[0]])
+            found.numbers.append((math.log(int(window)) if window else 0.0, float(bool(stride)), activated))
         found.shares.extend([(share / 16, share / size, 0.0)] * (size - 1))
         found.shares.append((share / 16, share / size, share))
+        found.edges.extend([(start + source, start + reader) for source, reader in module.edges])
     return found
 
 
 class Graphs:
-    """The cells and the features of many networks in a few arrays, of which batches are cut.
+    """The modules and the features of many networks in a few arrays, of which batches are cut.
 
     `sizes` int64, (networks,), are the vertices of each.
     """
@@ -92,13 +87,13 @@ class Graphs:
             scale = torch.where(scale < 1e-5, 1.0, scale)
         self.mean, self.scale = mean, scale
         self._features = ((features - mean) / scale).clamp(-_FARTHEST, _FARTHEST).float()
-        cells = [_cells(text) for text in texts]
-        self.sizes = torch.tensor([len(each.letters) for each in cells], dtype=torch.int64)
-        self._num_edges = torch.tensor([len(each.edges) for each in cells], dtype=torch.int64)
-        self._letters = torch.tensor([one for each in cells for one in each.letters], dtype=torch.int8)
-        self._windows = torch.tensor([one for each in cells for one in each.windows]).reshape(-1, 2)
-        self._shares = torch.tensor([one for each in cells for one in each.shares]).reshape(-1, 3)
-        edges = [one for each in cells for one in each.edges]
+        modules = [_modules(text) for text in texts]
+        self.sizes = torch.tensor([len(each.letters) for each in modules], dtype=torch.int64)
+        self._num_edges = torch.tensor([len(each.edges) for each in modules], dtype=torch.int64)
+        self._letters = torch.tensor([one for each in modules for one in each.letters], dtype=torch.int8)
+        self._numbers = torch.tensor([one for each in modules for one in each.numbers]).reshape(-1, 3)
+        self._shares = torch.tensor([one for each in modules for one in each.shares]).reshape(-1, 3)
+        edges = [one for each in modules for one in each.edges]
         self._edges = torch.tensor(edges, dtype=torch.int32).reshape(-1, 2).T
         self._vertices_before = self.sizes.cumsum(0) - self.sizes
         self._edges_before = self._num_edges.cumsum(0) - self._num_edges
@@ -107,9 +102,10 @@ class Graphs:
         """Make a batch of the networks that have these numbers.
 
         Returns:
-            `letters` (vertices,), numbers in `LETTERS`; `windows` (vertices, 2), logarithm of the length and
-            whether there is a stride; `shares` (vertices, 3), weights in the readouts; `edge_index`
-            (2, edges); `batch` (vertices,), the place of the network; `features` (networks, features).
+            `letters` (vertices,), places in `LETTERS`; `numbers` (vertices, 3), logarithm of the length of
+            the window, whether there is a stride, and the share of what is read that was activated;
+            `shares` (vertices, 3), weights in the readouts; `edge_index` (2, edges); `batch` (vertices,),
+            the place of the network; `features` (networks, features).
         """
         chosen = torch.from_numpy(rows)
         sizes, num_edges = self.sizes[chosen], self._num_edges[chosen]
@@ -118,7 +114,7 @@ class Graphs:
         starts = sizes.cumsum(0) - sizes
         return {
             "letters": self._letters[vertices].long(),
-            "windows": self._windows[vertices],
+            "numbers": self._numbers[vertices],
             "shares": self._shares[vertices],
             "edge_index": self._edges[:, edges].long() + starts.repeat_interleave(num_edges),
             "batch": torch.arange(len(rows)).repeat_interleave(sizes),
@@ -126,33 +122,57 @@ class Graphs:
         }
 
 
-class GraphNetwork(nn.Module):
-    """Passes messages along the edges of cells and against them, and reads them out beside the features.
+class _Layer(nn.Module):
+    """Passes messages along edges and against them (Dir-GNN, arXiv 2305.10498), and adds what comes of them.
 
-    Layers are directed (Dir-GNN, arXiv 2305.10498) and add up their messages, as sums tell how many there are
-    (GIN, arXiv 1810.00826). Cells are read out as a sum, as a mean and at their last vertex.
+    Messages add up, as sums tell how many there are (GIN, arXiv 1810.00826).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.own = nn.Linear(channels, 4 * channels)
+        self.along = nn.Linear(channels, 2 * channels)
+        self.against = nn.Linear(channels, 2 * channels)
+        self.passing = SimpleConv(aggr="sum")
+        self.mix = nn.Linear(4 * channels, channels)
+        self.dropout = nn.Dropout(_DROPOUT)
+
+    def forward(self, hidden: Tensor, edges: Tensor) -> Tensor:
+        """Return the next (vertices, channels)."""
+        known = self.norm(hidden)
+        along = self.passing(self.along(known), edges)
+        against = self.passing(self.against(known), edges.flip(0))
+        messages = torch.cat([along, against], dim=1)
+        added: Tensor = self.dropout(self.mix(torch.relu(self.own(known) + messages)))
+        return hidden + added
+
+
+class GraphNetwork(nn.Module):
+    """Passes messages along the edges of modules and against them, and reads them out beside the features.
+
+    Modules are read out as a sum, as a mean and at their last vertex.
     """
 
     def __init__(self, channels: int, layers: int) -> None:
         """Make one that knows nothing yet."""
         super().__init__()
         self.letters = nn.Embedding(len(LETTERS), channels)
-        self.windows = nn.Linear(2, channels)
-        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(layers))
-        self.convolutions = nn.ModuleList(
-            DirGNNConv(SAGEConv(channels, channels, aggr="sum")) for _ in range(layers)
-        )
-        self.mixes = nn.ModuleList(nn.Linear(channels, channels) for _ in range(layers))
+        self.numbers = nn.Linear(3, channels)
+        self.layers = nn.ModuleList(_Layer(channels) for _ in range(layers))
         self.norm = nn.LayerNorm(3 * channels)
         self.head = nn.Sequential(
-            nn.Linear(3 * channels + len(NAMES), channels), nn.ReLU(), nn.Dropout(0.3), nn.Linear(channels, 1)
+            nn.Linear(3 * channels + len(NAMES), channels),
+            nn.ReLU(),
+            nn.Dropout(_HEAD_DROPOUT),
+            nn.Linear(channels, 1),
         )
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the scores of a batch of `Graphs`: (networks,)."""
-        hidden = self.letters(batch["letters"]) + self.windows(batch["windows"])
-        for norm, convolution, mix in zip(self.norms, self.convolutions, self.mixes, strict=True):
-            hidden = hidden + mix(torch.relu(convolution(norm(hidden), batch["edge_index"])))
+        hidden = self.letters(batch["letters"]) + self.numbers(batch["numbers"])
+        for layer in self.layers:
+            hidden = layer(hidden, batch["edge_index"])
         weighted = (batch["shares"][:, :, None] * hidden[:, None, :]).flatten(1)
         read = global_add_pool(weighted, batch["batch"], len(batch["features"]))
         scores: Tensor = self.head(torch.cat([self.norm(read), batch["features"]], dim=1))[:, 0]
@@ -160,21 +180,26 @@ class GraphNetwork(nn.Module):
 
 
 class Gnn(Predictor):
-    """Ranks networks by their cells and features."""
+    """Ranks networks by their modules and features.
+
+    Scores are the mean over several neural networks, of each on the scale of its scores of the training rows:
+    0 is their mean, 1 is a standard deviation better.
+    """
 
     name = "gnn"
-    summary = "graph neural network on cells, beside features of the graph"
+    summary = "graph neural networks on modules, beside features of the graph"
 
     def __init__(
         self,
         epochs: int | None = None,
         batch_size: int = 128,
         learning_rate: float = 2e-3,
-        channels: int = 48,
-        layers: int = 4,
+        channels: int = 64,
+        layers: int = 6,
+        networks: int = 3,
         mixed_precision: str | None = None,
     ) -> None:
-        """Choose its size, and how it is trained.
+        """Choose the size, and how to train.
 
         Args:
             epochs: times that every row is seen; by default some 1,400 steps, in 4 to 60 epochs.
@@ -182,6 +207,7 @@ class Gnn(Predictor):
             learning_rate: at its highest.
             channels: of what a vertex knows.
             layers: edges over which a vertex knows of others.
+            networks: neural networks whose scores are averaged.
             mixed_precision: `no`, `fp16` or `bf16`; otherwise what `accelerate launch` says.
         """
         self._options: dict[str, Any] = {
@@ -190,26 +216,29 @@ class Gnn(Predictor):
             "learning_rate": learning_rate,
             "channels": channels,
             "layers": layers,
+            "networks": networks,
             "mixed_precision": mixed_precision,
         }
-        self._channels = channels
-        self._layers = layers
         self._learned: _Learned | None = None
 
     def learn(
         self, networks: pa.Table, accuracies: NDArray[np.float64], groups: NDArray[np.int64], seed: int
     ) -> None:
         """Train on pairs of rows."""
-        self.learn_graphs(Graphs(networks["text"].to_pylist()), accuracies, groups, seed)
-
-    def learn_graphs(
-        self, graphs: Graphs, accuracies: NDArray[np.float64], groups: NDArray[np.int64], seed: int
-    ) -> None:
-        """Train on pairs of graphs, which standardize features by what they themselves have."""
+        graphs = Graphs(networks["text"].to_pylist())
+        recipe = self._recipe(len(accuracies))
         with seeded(seed):
-            network = GraphNetwork(self._channels, self._layers)
-            train(network, graphs, accuracies, groups, self._recipe(len(accuracies)), seed)
-        self._learned = _Learned(network, graphs.mean, graphs.scale)
+            learned = self._untrained()
+            scales = []
+            for number, network in enumerate(learned):
+                train(network, graphs, accuracies, groups, recipe, len(learned) * seed + number)
+                scores = score(network, graphs, graphs.sizes.numpy(), recipe)
+                scales.append((scores.mean(), scores.std() or 1.0))
+        self._learned = _Learned(learned, torch.tensor(scales), graphs.mean, graphs.scale)
+
+    def _untrained(self) -> nn.ModuleList:
+        size = (self._options["channels"], self._options["layers"])
+        return nn.ModuleList(GraphNetwork(*size) for _ in range(self._options["networks"]))
 
     def _recipe(self, rows: int) -> Recipe:
         batch_size = min(self._options["batch_size"], max(_LEAST_BATCH, rows // _BATCHES))
@@ -220,29 +249,32 @@ class Gnn(Predictor):
             learning_rate=self._options["learning_rate"],
             margin=1.0,
             pairs_per_row=64,
+            final=0.0,
             mixed_precision=self._options["mixed_precision"],
         )
 
     def score(self, networks: pa.Table) -> NDArray[np.float64]:
-        """Return what the head says, in no unit: only the order means something."""
+        """Score texts."""
         if self._learned is None:
             raise self._not_fitted()
-        _, mean, scale = self._learned
-        return self.score_graphs(Graphs(networks["text"].to_pylist(), mean, scale))
-
-    def score_graphs(self, graphs: Graphs) -> NDArray[np.float64]:
-        """Score graphs that standardize features as those do that were learned from."""
-        if self._learned is None:
-            raise self._not_fitted()
-        network = self._learned.network
-        return score(network, graphs, graphs.sizes.numpy(), self._recipe(len(graphs.sizes)))
+        learned, scales, *standard = self._learned
+        graphs = Graphs(networks["text"].to_pylist(), *standard)
+        sizes = graphs.sizes.numpy()
+        recipe = self._recipe(len(sizes))
+        scores = [
+            (score(network, graphs, sizes, recipe) - float(mean)) / float(deviation)
+            for network, (mean, deviation) in zip(learned, scales, strict=True)
+        ]
+        return np.asarray(np.mean(scores, axis=0))
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Return the options, the weights, and what features are standardized by."""
+        """Return the options, the weights, and what scores and features are standardized by."""
         if self._learned is None:
             raise self._not_fitted()
-        network, mean, scale = self._learned
-        tensors = {**network.state_dict(), "features.mean": mean, "features.scale": scale}
+        tensors = {
+            **self._learned.networks.state_dict(),
+            **{name: getattr(self._learned, name) for name in _STANDARDS},
+        }
         return self._options, {_WEIGHTS: bytes_of(tensors)}
 
     @classmethod
@@ -250,17 +282,22 @@ class Gnn(Predictor):
         """Make one of the weights."""
         made = cls(**settings)
         tensors = tensors_of(members[_WEIGHTS])
-        mean, scale = tensors.pop("features.mean"), tensors.pop("features.scale")
-        network = GraphNetwork(made._channels, made._layers)
-        network.load_state_dict(tensors)
-        made._learned = _Learned(network, mean, scale)
+        standards = [tensors.pop(name) for name in _STANDARDS]
+        networks = made._untrained()
+        networks.load_state_dict(tensors)
+        made._learned = _Learned(networks, *standards)
         return made
 
 
 class _Learned(NamedTuple):
-    network: GraphNetwork
+    networks: nn.ModuleList
+    scales: Tensor
+    """(networks, 2): mean and deviation of the scores of the training rows, float64."""
     mean: Tensor
     scale: Tensor
+
+
+_STANDARDS = ("scales", "mean", "scale")
 
 
 def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:

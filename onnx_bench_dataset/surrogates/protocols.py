@@ -46,7 +46,6 @@ FEW_SHOT_ROWS = 2_000
 """Rows of every other space that train in `few-shot`."""
 
 _TRAINED = "trained"
-ZERO_SHOTZERO_SHOT_SOURCE, ZERO_SHOTZERO_SHOT_TARGET = "nasbench101", "nasbench201"
 
 
 class Task(NamedTuple):

@@ -1,4 +1,4 @@
-"""The graph network reads cells as texts describe them, learns from them, and is stored whole."""
+"""Graph networks read modules as texts describe them, learn from them, and are stored whole."""
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def fitted(rows):
-    return new("gnn", epochs=20, channels=16).fit(rows, seed=1)
+    return new("gnn", epochs=20, channels=16, layers=2, networks=2).fit(rows, seed=1)
 
 
 def graph_of(*lines):
@@ -39,37 +39,38 @@ POINT = "Conv 1 w[8,8,1,1]"
 CELL = [POINT, "Conv 2 w[8,8,3,3] pads=[1,1,1,1]", "Add 1 2"]
 
 
-def test_a_cell_is_what_lies_between_two_values_that_all_paths_pass():
+def test_a_graph_goes_from_what_enters_a_module_to_what_leaves_it():
     letters, edges, _ = graph_of("Conv $0 w[8,8,1,1]", *CELL)
     assert letters == "$pc+"
     assert edges == [[0, 1], [0, 2], [1, 3], [2, 3]]
 
 
-def test_equal_cells_are_one():
+def test_equal_modules_are_one():
     _, edges, once = graph_of("Conv $0 w[8,8,1,1]", *CELL)
     _, again, thrice = graph_of("Conv $0 w[8,8,1,1]", *CELL, *CELL, *CELL)
     assert edges == again
-    for name in ("letters", "windows", "shares", "edge_index", "batch"):
+    for name in ("letters", "numbers", "shares", "edge_index", "batch"):
         assert torch.equal(once[name], thrice[name])
 
 
-def test_cells_count_as_often_as_they_are_there():
-    other = [POINT, "Relu 2", "Add 1 2"]
+def test_modules_count_as_often_as_they_are_there():
+    other = [POINT, "Sigmoid 2", "Mul 1 2"]
     letters, _, batch = graph_of("Conv $0 w[8,8,1,1]", *CELL, *other, *CELL, *CELL)
-    assert letters == "$pc+$pr+"
-    assert batch["shares"][:, 1].tolist() == pytest.approx([0.75 / 4] * 4 + [0.25 / 4] * 4)
-    assert batch["shares"][:, 2].tolist() == pytest.approx([0, 0, 0, 0.75, 0, 0, 0, 0.25])
+    assert letters == "$pc+$p*"
+    assert batch["shares"][:, 1].tolist() == pytest.approx([0.75 / 4] * 4 + [0.25 / 3] * 3)
+    assert batch["shares"][:, 2].tolist() == pytest.approx([0, 0, 0, 0.75, 0, 0, 0.25])
 
 
-def test_windows_and_strides_are_seen():
+def test_windows_strides_and_activations_are_seen():
     pool = "MaxPool 1 kernel_shape=[3,3] pads=[1,1,1,1] strides=[2,2]"
-    _, _, batch = graph_of("Conv $0 w[8,8,1,1]", pool, "Conv 2 w[8,8,1,1] strides=[2,2]", "Add 1 2")
-    expected = [[0, 0], [np.log(3), 1], [0, 1], [0, 0]]
-    assert batch["windows"].tolist() == pytest.approx(np.array(expected), abs=1e-6)
+    stride = "Conv 3 w[8,8,1,1] strides=[2,2]"
+    _, _, batch = graph_of("Conv $0 w[8,8,1,1]", "Relu 1", pool, stride, "Relu 1", "Add 1 3")
+    expected = [[0, 0, 0], [np.log(3), 1, 1], [0, 1, 0], [0, 0, 0.5]]
+    assert batch["numbers"].tolist() == pytest.approx(np.array(expected), abs=1e-6)
 
 
-def test_a_chain_has_features_alone():
-    letters, edges, batch = graph_of("Conv $0 w[8,8,1,1]", "Relu 1", POINT)
+def test_a_chain_that_repeats_nothing_has_features_alone():
+    letters, edges, batch = graph_of("Conv $0 w[8,8,1,1]", "Relu 1", "Conv 1 w[8,8,3,3] pads=[1,1,1,1]")
     assert (letters, edges) == ("", [])
     assert batch["features"].shape == (1, len(NAMES))
 
@@ -81,7 +82,7 @@ def test_a_batch_is_of_the_graphs_that_are_asked_for(rows):
     counts = torch.bincount(batch["batch"], minlength=3).tolist()
     assert counts == graphs.sizes[[7, 0, 7]].tolist()
     alone = [graphs(np.array([number])) for number in (7, 0, 7)]
-    for name in ("letters", "windows", "shares", "features"):
+    for name in ("letters", "numbers", "shares", "features"):
         assert torch.equal(batch[name], torch.cat([each[name] for each in alone])), name
     ends = batch["batch"][batch["edge_index"]]
     assert torch.equal(ends[0], ends[1])
@@ -93,21 +94,15 @@ def test_messages_add_up_along_edges_and_against_them(rows):
     torch.manual_seed(0)
     network = GraphNetwork(8, 2).eval()
     batch = Graphs(rows["text"].to_pylist())(np.arange(5))
-    weights = network.state_dict()
     count = len(batch["letters"])
     adjacency = torch.zeros(count, count)
     for source, target in batch["edge_index"].T:
         adjacency[target, source] += 1
-    hidden = network.letters(batch["letters"]) + network.windows(batch["windows"])
-    for layer in range(2):
-        z = network.norms[layer](hidden)
-
-        def linear(part, values, layer=layer):
-            name = f"convolutions.{layer}.{part}"
-            return values @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
-
-        forward, back = linear("conv_in.lin_l", adjacency @ z), linear("conv_out.lin_l", adjacency.T @ z)
-        hidden = hidden + network.mixes[layer](torch.relu(linear("lin", z) + forward / 2 + back / 2))
+    hidden = network.letters(batch["letters"]) + network.numbers(batch["numbers"])
+    for layer in network.layers:
+        z = layer.norm(hidden)
+        messages = torch.cat([adjacency @ layer.along(z), adjacency.T @ layer.against(z)], dim=1)
+        hidden = hidden + layer.mix(torch.relu(layer.own(z) + messages))
     owners = torch.nn.functional.one_hot(batch["batch"], 5).float()
     read = torch.cat([owners.T @ (hidden * batch["shares"][:, [n]]) for n in range(3)], dim=1)
     expected = network.head(torch.cat([network.norm(read), batch["features"]], dim=1))[:, 0]
@@ -118,6 +113,11 @@ def test_it_learns_what_makes_networks_better(fitted, rows):
     assert np.corrcoef(fitted.predict(rows), rows["accuracy"].to_numpy())[0, 1] > 0.8
 
 
+def test_scores_are_on_the_scale_of_those_of_the_training_rows(rows):
+    scores = new("gnn", epochs=2, channels=8, networks=1).fit(rows, seed=1).predict(rows)
+    assert (scores.mean(), scores.std()) == pytest.approx((0, 1), abs=1e-5)
+
+
 def test_a_score_depends_on_its_row_alone(fitted, rows):
     backwards = rows.take(list(range(80))[::-1])
     assert np.allclose(fitted.predict(backwards)[::-1], fitted.predict(rows), atol=1e-5)
@@ -125,7 +125,9 @@ def test_a_score_depends_on_its_row_alone(fitted, rows):
 
 
 def test_a_seed_makes_the_same_scores(rows):
-    first, second = (new("gnn", epochs=1, channels=8).fit(rows, seed=3).predict(rows) for _ in range(2))
+    first, second = (
+        new("gnn", epochs=1, channels=8, networks=2).fit(rows, seed=3).predict(rows) for _ in range(2)
+    )
     assert np.array_equal(first, second)
 
 
