@@ -6,6 +6,7 @@ It is made of the JSON files that `onnx-bench evaluate` and `python -m builders`
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +46,7 @@ class Published(NamedTuple):
 
 _ONNX_NET = ("ONNX-Net", "arXiv 2510.04938", "the model is selected on the tested space")
 _GENNAPE = ("GENNAPE", "arXiv 2211.17226", "")
-_NN_FORMER = ("NN-Former", "arXiv 2507.00880", "isomorphic copies test")
+_NN_FORMER = ("NN-Former", "arXiv 2507.00880", "rows that trained test, too")
 PUBLISHED = (
     Published("nasbench101 (50,000) to", "nasbench201", "rho", 0.747, *_ONNX_NET),
     Published("nasbench101 (200) to", "nasbench201", "rho", 0.739, *_ONNX_NET),
@@ -64,8 +65,8 @@ _TITLES = {
     "leave-one-family-out": "One family left out",
     "within-space": "Few labels of one space",
     "within-space-published": "Few labels of one space, isomorphic copies of what trains among the tests",
-    "pairs": "Every space to every other",
-    "few-shot": "A few labels of the tested space",
+    "pairs": "Every space to every other, 5,000 rows of one alone",
+    "few-shot": "Other spaces, and a few labels of the tested one",
 }
 
 _SYMBOL = {"rho": "ρ", "tau": "τ"}
@@ -126,6 +127,10 @@ def _read(folder: Path) -> list[_Result]:
 
 
 def _section(protocol: str, results: Sequence[_Result], pictures: Path) -> Iterator[str]:
+    if protocol in _GRIDS:
+        for result in results:
+            yield _grid(result, *_GRIDS[protocol])
+        return
     every = [row for result in results for row in result.rows]
     tested = list(dict.fromkeys((row.task, row.space, row.label) for row in every))
     for task, space, label in tested:
@@ -169,6 +174,39 @@ def _table(task: str, space: str, label: str, rows: Sequence[tuple[str, Measured
                 f"{values['rho']} | | |"
             )
     return "\n".join(lines)
+
+
+def _grid(result: _Result, pattern: str, line: str, column: str) -> str:
+    """Return the τ of many tasks, where they differ in two things that their names say."""
+    found: dict[str, dict[str, str]] = {}
+    for row in result.rows:
+        match = re.fullmatch(pattern, row.task)
+        assert match is not None, row.task
+        cell = f"{row.mean.tau:.3f} ± {row.deviation.tau:.3f}"
+        found.setdefault(match[line], {})[match[column]] = cell
+    columns = list(dict.fromkeys(name for cells in found.values() for name in cells))
+    rows = " to ".join(dict.fromkeys(f"{f(row.test_rows for row in result.rows):,}" for f in (min, max)))
+    surrogates = dict.fromkeys(row.space for row in result.rows if row.label != "trained")
+    return "\n".join(
+        [
+            f"τ of `{result.predictor}`, {rows} rows tested"
+            + "".join(f"; labels of {space} are a surrogate's" for space in surrogates),
+            "",
+            f"| {line} | {' | '.join(columns)} |",
+            f"| --- |{' --: |' * len(columns)}",
+            *[
+                f"| {name} | {' | '.join(cells.get(column, '') for column in columns)} |"
+                for name, cells in found.items()
+            ],
+        ]
+    )
+
+
+_GRIDS = {
+    "pairs": (r"(?P<trained>\w+) \(.*\) to (?P<tested>\w+)", "trained", "tested"),
+    "few-shot": (r"others and (?P<labels>\d+) rows to (?P<tested>\w+)", "tested", "labels"),
+}
+"""Protocols of many tasks: what their names say, and what of it is a line and a column of a table."""
 
 
 def _scatter(protocol: str, results: Sequence[_Result], pictures: Path) -> str:

@@ -39,6 +39,7 @@ directions; what a regression does with them, it learns from its training rows a
 
 # Penalty on standardized coefficients, over the mean squared error: as of so much noise, and so many rows.
 _RIDGE, _PRIOR_ROWS = 0.03, 3
+_FULL_ROWS = 100  # of a group that counts as much as any other
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Line:
 
 
 def fit(panel: Panel, features: NDArray[np.float32], targets: Floats, groups: NDArray[np.int64]) -> Line:
-    """Fit differences within groups, each group with the same weight.
+    """Fit differences within groups, each group with the same weight, but for those of few rows.
 
     Args:
         panel: what the line reads.
@@ -66,7 +67,9 @@ def fit(panel: Panel, features: NDArray[np.float32], targets: Floats, groups: ND
     values = panel_values(panel, features)
     within = np.stack([centered(column, groups) for column in values.T], axis=1)
     _, place, count = np.unique(groups, return_inverse=True, return_counts=True)
-    weight = 1 / (count[place] * len(count))
+    # A handful of rows has a mean and a spread of its own: what it says must not outweigh thousands.
+    share = np.minimum(count, _FULL_ROWS)
+    weight = (share / (count * share.sum()))[place]
     weighted = within * weight[:, None]
     weights = ridge(weighted.T @ within, weighted.T @ targets, len(targets))
     return Line(panel, np.append(weights, -float(weight @ (values @ weights))))

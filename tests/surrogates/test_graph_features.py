@@ -14,7 +14,7 @@ from scipy.stats import norm, spearmanr
 
 from onnx_bench_dataset import spaces
 from onnx_bench_dataset.errors import LoadError, PredictorError, TextError
-from onnx_bench_dataset.surrogates import load, new
+from onnx_bench_dataset.surrogates import lines, load, new
 from onnx_bench_dataset.surrogates.features import NAMES, of_texts
 from onnx_bench_dataset.surrogates.graph_features import PANELS, GraphFeatures, features_of, normal_scores
 
@@ -93,6 +93,28 @@ def test_labels_count_by_their_rank_in_their_group(rows: pa.Table) -> None:
     assert np.array_equal(first, second)
 
 
+def test_a_handful_of_rows_does_not_outweigh_many() -> None:
+    """Five rows whose labels say the opposite of 400 others."""
+    generator = np.random.default_rng(0)
+    table = generator.normal(size=(405, len(NAMES))).astype(np.float32)
+    place = NAMES.index("macs")
+    groups = np.repeat([0, 1], [400, 5])
+    targets = np.where(groups == 0, 1.0, -1.0) * table[:, place]
+    targets -= np.where(groups == 0, targets[:400].mean(), targets[400:].mean())
+    weight = lines.fit(("macs", "layers"), table, targets, groups).weights[0]
+    assert 0.8 < weight < 1
+
+
+def test_groups_of_many_rows_count_alike() -> None:
+    generator = np.random.default_rng(0)
+    table = generator.normal(size=(4_200, len(NAMES))).astype(np.float32)
+    groups = np.repeat([0, 1], [4_000, 200])
+    slopes = np.where(groups == 0, 1.0, 0.0)
+    values = table[:, NAMES.index("macs")].astype(np.float64)
+    targets = lines.centered(slopes * values, groups)
+    assert lines.fit(("macs", "layers"), table, targets, groups).weights[0] == pytest.approx(0.5, abs=0.05)
+
+
 def test_groups_without_an_order_are_left_aside(fitted: GraphFeatures, rows: pa.Table) -> None:
     strange = rows_of(SPACE.sample(10, 9))
     strange = strange.set_column(1, "accuracy", [[50.0] * 9 + [99.0]])
@@ -123,8 +145,8 @@ def test_far_from_what_was_trained_on_the_lines_go_on(fitted: GraphFeatures, row
     learned = fitted._learned
     assert learned is not None
     far = features(rows) * 30 + 500
-    lines = np.mean([line.of(far) for line in learned.lines], axis=0)
-    assert np.allclose(fitted.score_features(far), lines, rtol=0.02)
+    straight = np.mean([line.of(far) for line in learned.lines], axis=0)
+    assert np.allclose(fitted.score_features(far), straight, rtol=0.02)
 
 
 def test_panels_are_of_features() -> None:

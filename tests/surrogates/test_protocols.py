@@ -221,7 +221,7 @@ def test_one_who_knows_everything_has_tau_1_on_every_space(folder: str, data: Da
 
 
 def test_a_family_of_two_spaces_has_figures_of_each_and_of_both(folder: str) -> None:
-    rows = evaluate.evaluate(lambda: new("params"), "leave-one-family-out", folder, only=["nasbench201"])
+    rows = evaluate.evaluate(lambda: new("params"), "leave-one-family-out", folder, only=["to nasbench201"])
     assert [row.space for row in rows] == ["nasbench201", "natsbench_size", "all of the family"]
     assert rows[2].test_rows == rows[0].test_rows + rows[1].test_rows
     for row in rows:
@@ -308,6 +308,17 @@ def test_the_command_shows_a_table_and_writes_results(
     assert f"| `params` | {rows[0].mean.tau:.3f} ±" in page
     assert "ONNX-Net, as published (arXiv 2510.04938; the model is selected on the tested space)" in page
     assert (tmp_path / "docs/images/leave-one-family-out.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_protocols_of_many_tasks_are_shown_as_a_table_each(folder: str, tmp_path: Path) -> None:
+    for protocol in ("pairs", "few-shot"):
+        rows = evaluate.evaluate(lambda: new("params"), protocol, folder, seeds=1, only=["to nasbench201"])
+        evaluate.write(tmp_path / f"results/{protocol}/params.json", "params", protocol, rows, {})
+    page = results.page(tmp_path / "results")
+    assert "| trained | nasbench201 |\n| --- | --: |\n| nasbench101 | " in page
+    assert "| tested | 0 | 5 | 10 | 20 | 50 | 100 |\n| --- |" + " --: |" * 6 in page
+    assert f"| nasbench201 | {rows[0].mean.tau:.3f} ± 0.000 |" in page
+    assert page.count("τ of `params`, ") == 2
 
 
 def _rounded(row: evaluate.Measured) -> dict[str, evaluate.Figures]:
