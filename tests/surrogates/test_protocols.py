@@ -316,7 +316,7 @@ def test_protocols_of_many_tasks_are_shown_as_a_table_each(folder: str, tmp_path
         evaluate.write(tmp_path / f"results/{protocol}/params.json", "params", protocol, rows, {})
     page = results.page(tmp_path / "results")
     assert "| trained | nasbench201 |\n| --- | --: |\n| nasbench101 | " in page
-    assert "| tested | 0 | 5 | 10 | 20 | 50 | 100 |\n| --- |" + " --: |" * 6 in page
+    assert "| tested | 0 | 5 | 10 | 20 | 50 |\n| --- |" + " --: |" * 5 in page
     assert f"| nasbench201 | {rows[0].mean.tau:.3f} ± 0.000 |" in page
     assert page.count("τ of `params`, ") == 2
 
