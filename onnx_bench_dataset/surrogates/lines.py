@@ -68,7 +68,7 @@ def fit(panel: Panel, features: NDArray[np.float32], targets: Floats, groups: ND
     within = np.stack([centered(column, groups) for column in values.T], axis=1)
     _, place, count = np.unique(groups, return_inverse=True, return_counts=True)
     # A handful of rows has a mean and a spread of its own: what it says must not outweigh thousands.
-    share = np.minimum(count, _FULL_ROWS)
+    share = np.minimum(count / min(count.max(), _FULL_ROWS), 1.0)
     weight = (share / (count * share.sum()))[place]
     weighted = within * weight[:, None]
     weights = ridge(weighted.T @ within, weighted.T @ targets, len(targets))

@@ -1,5 +1,7 @@
 """Modules: what a network repeats, as graphs of the layers that change what passes through."""
 
+import random
+import time
 from collections import Counter
 
 import networkx
@@ -108,6 +110,19 @@ def test_the_cells_of_nasbench101_are_its_modules(number):
     assert sum(found.values()) == 9
     for module in found:
         assert module.roles.count("c3") == operations["conv3x3"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kinds", [[POINT], [POINT, WINDOW], [POINT, "Add 1 2"], [POINT, "Relu 1", "Add 1 3"]]
+)
+def test_a_hundred_thousand_layers_take_seconds(kinds):
+    generator = random.Random(0)
+    drawn = [POINT, POOL, WINDOW, *[generator.choice(kinds) for _ in range(99_990)]]
+    layers = of_text("\n".join(["onnx-net 1", "opset 18", "input [1,3,8,8]", STEM, *drawn, "output 1"]))
+    start = time.process_time()
+    assert modules_of(layers)
+    assert time.process_time() - start < 20
 
 
 lines = st.sampled_from([POINT, WINDOW, POOL, "Relu 1", "Add 1 2", "Add 1 3", "Concat 1 2 axis=1"])
