@@ -192,7 +192,7 @@ def _grid(result: _Result, pattern: str, line: str, column: str) -> str:
             f"τ of `{result.predictor}`, {rows} rows tested"
             + "".join(f"; labels of {space} are a surrogate's" for space in surrogates),
             "",
-            f"| {line} | {' | '.join(columns)} |",
+            f"| ↓ {line.replace('_', ' ')}, → {column.replace('_', ' ')} | {' | '.join(columns)} |",
             f"| --- |{' --: |' * len(columns)}",
             *[
                 f"| {name} | {' | '.join(cells.get(column, '') for column in columns)} |"
@@ -203,8 +203,8 @@ def _grid(result: _Result, pattern: str, line: str, column: str) -> str:
 
 
 _GRIDS = {
-    "pairs": (r"(?P<trained>\w+) \(.*\) to (?P<tested>\w+)", "trained", "tested"),
-    "few-shot": (r"others and (?P<labels>\d+) rows to (?P<tested>\w+)", "tested", "labels"),
+    "pairs": (r"(?P<trained_on>\w+) \(.*\) to (?P<tested_on>\w+)", "trained_on", "tested_on"),
+    "few-shot": (r"others and (?P<labels>\d+) rows to (?P<tested_on>\w+)", "tested_on", "labels"),
 }
 """Protocols of many tasks: what their names say, and what of it is a line and a column of a table."""
 

@@ -315,8 +315,8 @@ def test_protocols_of_many_tasks_are_shown_as_a_table_each(folder: str, tmp_path
         rows = evaluate.evaluate(lambda: new("params"), protocol, folder, seeds=1, only=["to nasbench201"])
         evaluate.write(tmp_path / f"results/{protocol}/params.json", "params", protocol, rows, {})
     page = results.page(tmp_path / "results")
-    assert "| trained | nasbench201 |\n| --- | --: |\n| nasbench101 | " in page
-    assert "| tested | 0 | 5 | 10 | 20 | 50 |\n| --- |" + " --: |" * 5 in page
+    assert "| ↓ trained on, → tested on | nasbench201 |\n| --- | --: |\n| nasbench101 | " in page
+    assert "| ↓ tested on, → labels | 0 | 5 | 10 | 20 | 50 |\n| --- |" + " --: |" * 5 in page
     assert f"| nasbench201 | {rows[0].mean.tau:.3f} ± 0.000 |" in page
     assert page.count("τ of `params`, ") == 2
 
