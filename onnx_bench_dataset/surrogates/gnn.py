@@ -7,7 +7,8 @@ a hundred operations. What a graph cannot count, sizes and how often, the featur
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -227,7 +228,7 @@ class Gnn(Predictor):
         """Train on pairs of rows."""
         graphs = Graphs(networks["text"].to_pylist())
         recipe = self._recipe(len(accuracies))
-        with seeded(seed):
+        with _one_thread(), seeded(seed):
             learned = self._untrained()
             scales = []
             for number, network in enumerate(learned):
@@ -261,10 +262,11 @@ class Gnn(Predictor):
         graphs = Graphs(networks["text"].to_pylist(), *standard)
         sizes = graphs.sizes.numpy()
         recipe = self._recipe(len(sizes))
-        scores = [
-            (score(network, graphs, sizes, recipe) - float(mean)) / float(deviation)
-            for network, (mean, deviation) in zip(learned, scales, strict=True)
-        ]
+        with _one_thread():
+            scores = [
+                (score(network, graphs, sizes, recipe) - float(mean)) / float(deviation)
+                for network, (mean, deviation) in zip(learned, scales, strict=True)
+            ]
         return np.asarray(np.mean(scores, axis=0))
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -287,6 +289,17 @@ class Gnn(Predictor):
         networks.load_state_dict(tensors)
         made._learned = _Learned(networks, *standards)
         return made
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one core: with such small tensors, several wait for one another on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Learned(NamedTuple):

@@ -131,6 +131,24 @@ def test_a_seed_makes_the_same_scores(rows):
     assert np.array_equal(first, second)
 
 
+def test_it_computes_on_one_thread_and_leaves_their_number_as_it_was(rows, monkeypatch):
+    seen = set()
+    forward = GraphNetwork.forward
+
+    def watched(self, batch):
+        seen.add(torch.get_num_threads())
+        return forward(self, batch)
+
+    monkeypatch.setattr(GraphNetwork, "forward", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        new("gnn", epochs=1, channels=8, networks=1).fit(rows).predict(rows)
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_file_holds_all_of_it(fitted, rows, tmp_path):
     fitted.save(tmp_path / "gnn")
     assert np.array_equal(load(tmp_path / "gnn").predict(rows), fitted.predict(rows))
