@@ -13,8 +13,7 @@ The paper samples negative links among the missing ones alone; `Negatives` has t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
@@ -27,6 +26,7 @@ from torch.nn import functional
 
 from onnx_bench_dataset.design.knowledge import Knowledge
 from onnx_bench_dataset.design.model import CellBatch, LinkModel, blank, operations, written
+from onnx_bench_dataset.one_thread import one_thread
 from onnx_bench_dataset.spaces.nasbench101_cells import MAX_EDGES, OPERATIONS, Cell, cell_hash
 
 _EXPERTS_AT_ONCE = 64
@@ -94,7 +94,7 @@ class Writer:
         weights = []
         for start in range(0, len(cells), _WEIGHED_AT_ONCE):
             batch = written(cells[start : start + _WEIGHED_AT_ONCE])
-            with torch.no_grad(), _one_thread():
+            with torch.no_grad(), one_thread():
                 odds = torch.stack([model(batch)[0] for model in self._models]).mean(0)
             weights.append(batch.mean_per_cell(odds).double().numpy())
         return np.concatenate(weights) if weights else np.empty(0)
@@ -129,19 +129,8 @@ def learn(knowledge: Knowledge, seed: int = 0, settings: Settings | None = None)
     return Writer(knowledge.experts, models)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one core: waiting for others takes longer than the sums over so small graphs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _fitted(knowledge: Knowledge, seed: int, settings: Settings) -> LinkModel:
-    with torch.random.fork_rng(devices=[]), _one_thread():
+    with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(seed)
         draw = np.random.default_rng(seed)
         model = LinkModel(settings.depth, settings.feedback)

@@ -7,8 +7,7 @@ a hundred operations. What a graph cannot count, sizes and how often, the featur
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -20,6 +19,7 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 from torch_geometric.nn import SimpleConv, global_add_pool
 
+from onnx_bench_dataset.one_thread import one_thread
 from onnx_bench_dataset.surrogates.features import NAMES
 from onnx_bench_dataset.surrogates.graph_features import features_of
 from onnx_bench_dataset.surrogates.kinds import ROLES
@@ -228,7 +228,7 @@ class Gnn(Predictor):
         """Train on pairs of rows."""
         graphs = Graphs(networks["text"].to_pylist())
         recipe = self._recipe(len(accuracies))
-        with _one_thread(), seeded(seed):
+        with one_thread(), seeded(seed):
             learned = self._untrained()
             scales = []
             for number, network in enumerate(learned):
@@ -262,7 +262,7 @@ class Gnn(Predictor):
         graphs = Graphs(networks["text"].to_pylist(), *standard)
         sizes = graphs.sizes.numpy()
         recipe = self._recipe(len(sizes))
-        with _one_thread():
+        with one_thread():
             scores = [
                 (score(network, graphs, sizes, recipe) - float(mean)) / float(deviation)
                 for network, (mean, deviation) in zip(learned, scales, strict=True)
@@ -289,17 +289,6 @@ class Gnn(Predictor):
         networks.load_state_dict(tensors)
         made._learned = _Learned(networks, *standards)
         return made
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one core: with such small tensors, several wait for one another on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _Learned(NamedTuple):

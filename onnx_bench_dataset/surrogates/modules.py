@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from onnx_bench_dataset.surrogates.layers import INPUT, Layer
-from onnx_bench_dataset.surrogates.segments import Key, stretches_of
+from onnx_bench_dataset.surrogates.layers import Layer
+from onnx_bench_dataset.surrogates.segments import Key, key_of, stretches_of
 
 _PASSING = "ro"  # activations, and what moves values about: no vertices
 _MOST_TERMS = 16  # of a sum that is no vertex
@@ -54,19 +54,12 @@ def modules_of(layers: Sequence[Layer]) -> Counter[Module]:
             blocks, key=lambda block: (text.count(block) * len(block), -len(block), -text.index(block))
         )
         for match in re.finditer(re.escape(most), text):
-            found[_module(_key(layers, pieces[match.start()][1], pieces[match.end() - 1][2]))] += 1
+            found[_module(key_of(layers, pieces[match.start()][1], pieces[match.end() - 1][2]))] += 1
         text = text.replace(most, _TAKEN * len(most))
     for letter, (piece, _, _) in zip(text, pieces, strict=False):
         if letter != _TAKEN and isinstance(piece, Module):
             found[piece] += 1
     return found
-
-
-def _key(layers: Sequence[Layer], start: int, end: int) -> Key:
-    key: list[str | int | tuple[int, ...]] = []
-    for kind, sources, *_ in layers[start:end]:
-        key.extend((kind.role, tuple([max(source - start, INPUT) for source in sources])))
-    return tuple(key)
 
 
 def _module(key: Key) -> Module:

@@ -128,18 +128,23 @@ def stretches_of(layers: Sequence[Layer]) -> list[Stretch]:
         if end == start + 1 and len(layers[start][1]) == 1:
             found.append(Stretch(None, start, end))
         else:
-            key: list[str | int | tuple[int, ...]] = []
-            for layer in layers[start:end]:
-                sources = layer[1]
-                key.append(layer[0].role)
-                if len(sources) == 1:
-                    source = sources[0] - start
-                    key.append(source if source >= 0 else INPUT)
-                else:
-                    key.append(tuple([max(source - start, INPUT) for source in sources]))
-            found.append(Stretch(_segment(tuple(key), long), start, end))
+            found.append(Stretch(_segment(key_of(layers, start, end), long), start, end))
         start = end
     return found
+
+
+def key_of(layers: Sequence[Layer], start: int, end: int) -> Key:
+    """Return what the layers from `start` to before `end` are, and what they read of each other."""
+    key: list[str | int | tuple[int, ...]] = []
+    for layer in layers[start:end]:
+        sources = layer[1]
+        key.append(layer[0].role)
+        if len(sources) == 1:
+            source = sources[0] - start
+            key.append(source if source >= 0 else INPUT)
+        else:
+            key.append(tuple([max(source - start, INPUT) for source in sources]))
+    return tuple(key)
 
 
 def _cuts(layers: Sequence[Layer]) -> list[int]:
