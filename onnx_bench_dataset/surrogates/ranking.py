@@ -1,7 +1,7 @@
-"""Networks that learn to rank rows: the pairwise loss of ONNX-Net, and training on any devices.
+"""Networks that learn to rank rows: the pairwise loss of ONNX-Net or a squared one, on any devices.
 
-The loss, the schedule and the optimizer are those of ONNX-Net (arXiv 2510.04938 and its published code), with
-one difference: pairs are compared within a group alone, so a batch is made of rows of one group.
+The pairwise loss, the schedule and the optimizer are those of ONNX-Net (arXiv 2510.04938 and its published
+code), with one difference: pairs are compared within a group alone, so a batch is made of rows of one group.
 
 Devices and precision are those of `accelerate`: one process uses one device, and a program that
 `accelerate launch` starts in several processes shares each step among them. All of them call the same
@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 from tqdm import tqdm
 
 from onnx_bench_dataset.errors import PredictorError
@@ -40,7 +41,8 @@ class Recipe:
     """At its highest; AdamW."""
     weight_decay: float = 0.1
     """Of matrices; biases and scales have none."""
-    margin: float = 0.1
+    margin: float | None = 0.1
+    """By how much the better row of a pair has to be ahead. None: the loss is the squared error instead."""
     pairs_per_row: int = 4
     warmup: float = 0.06
     """Share of the steps in which the learning rate rises from 0; it falls to `final` of it after that."""
@@ -66,6 +68,12 @@ def pairwise_loss(scores: Tensor, accuracies: Tensor, margin: float, pairs_per_r
         better, worse = better[drawn], worse[drawn]
     losses = torch.relu(margin - (scores[better] - scores[worse]))
     return losses.sum() / max(len(losses), 1)
+
+
+def _loss(scores: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
+    if recipe.margin is None:
+        return mse_loss(scores, targets.to(scores.dtype))
+    return pairwise_loss(scores, targets, recipe.margin, recipe.pairs_per_row)
 
 
 def batches(
@@ -95,17 +103,17 @@ def seeded(seed: int) -> Iterator[None]:
 def train(
     network: nn.Module,
     batch_of: BatchOf,
-    accuracies: NDArray[np.float64],
+    targets: NDArray[np.float64],
     groups: NDArray[np.int64],
     recipe: Recipe,
     seed: int,
 ) -> None:
-    """Train a network, in place, to score rows in the order of their accuracies.
+    """Train a network, in place, to score rows in the order of their accuracies, or of any other targets.
 
     Args:
         network: takes what `batch_of` makes, and returns scores: (rows,).
         batch_of: makes a batch of rows.
-        accuracies: (rows,), comparable within a group.
+        targets: (rows,), comparable within a group, or over all where no pairs are compared.
         groups: (rows,).
         recipe: how.
         seed: of the order of the rows; of pairs and of dropout the caller's, see `seeded`.
@@ -115,7 +123,7 @@ def train(
     """
     accelerator = _accelerator(recipe.mixed_precision)
     random = np.random.default_rng(seed)
-    labels = torch.from_numpy(accuracies)
+    labels = torch.from_numpy(targets)
     processes = accelerator.num_processes
     steps = recipe.epochs * -(-len(batches(groups, recipe.batch_size, random)) // processes)
     optimizer = torch.optim.AdamW(_parameters(network, recipe.weight_decay), lr=recipe.learning_rate)
@@ -127,10 +135,7 @@ def train(
             for start in range(0, len(epoch), processes):
                 rows = epoch[(start + accelerator.process_index) % len(epoch)]
                 scores = model(send_to_device(batch_of(rows), accelerator.device)).float()
-                loss = pairwise_loss(
-                    scores, labels[rows].to(scores.device), recipe.margin, recipe.pairs_per_row
-                )
-                accelerator.backward(loss)
+                accelerator.backward(_loss(scores, labels[rows].to(scores.device), recipe))
                 accelerator.clip_grad_norm_(model.parameters(), recipe.largest_gradient)
                 optimizer.step()
                 optimizer.zero_grad()

@@ -7,7 +7,7 @@ import torch
 
 from onnx_bench_dataset import spaces
 from onnx_bench_dataset.errors import PredictorError, TextError
-from onnx_bench_dataset.surrogates import load, new
+from onnx_bench_dataset.surrogates import gnn, graph_features, load, new, ranking
 from onnx_bench_dataset.surrogates.features import NAMES
 from onnx_bench_dataset.surrogates.gnn import LETTERS, GraphNetwork, Graphs
 from onnx_bench_dataset.text import encode
@@ -89,22 +89,28 @@ def test_a_batch_is_of_the_graphs_that_are_asked_for(rows):
     assert (batch["edge_index"][0] < batch["edge_index"][1]).all()
 
 
-def test_messages_add_up_along_edges_and_against_them(rows):
+@pytest.mark.parametrize("hub", [False, True])
+def test_messages_add_up_along_edges_and_against_them(rows, hub):
     """The network is computed again with dense adjacency matrices."""
     torch.manual_seed(0)
-    network = GraphNetwork(8, 2).eval()
+    network = GraphNetwork(8, 5, hub).eval()
     batch = Graphs(rows["text"].to_pylist())(np.arange(5))
     count = len(batch["letters"])
     adjacency = torch.zeros(count, count)
     for source, target in batch["edge_index"].T:
         adjacency[target, source] += 1
     hidden = network.letters(batch["letters"]) + network.numbers(batch["numbers"])
+    owners = torch.nn.functional.one_hot(batch["batch"], 5).float()
+    known = []
     for layer in network.layers:
         z = layer.norm(hidden)
         messages = torch.cat([adjacency @ layer.along(z), adjacency.T @ layer.against(z)], dim=1)
+        if hub:
+            messages = messages + layer.hub(owners @ (owners.T @ z / owners.sum(dim=0)[:, None]))
         hidden = hidden + layer.mix(torch.relu(layer.own(z) + messages))
-    owners = torch.nn.functional.one_hot(batch["batch"], 5).float()
-    read = torch.cat([owners.T @ (hidden * batch["shares"][:, [n]]) for n in range(3)], dim=1)
+        known.append(hidden)
+    shares = [batch["shares"][:, [n]] for n in range(3)]
+    read = torch.cat([owners.T @ (known[after] * share) for after in (1, 3, 4) for share in shares], dim=1)
     expected = network.head(torch.cat([network.norm(read), batch["features"]], dim=1))[:, 0]
     torch.testing.assert_close(network(batch), expected, atol=1e-5, rtol=1e-5)
 
@@ -116,6 +122,19 @@ def test_it_learns_what_makes_networks_better(fitted, rows):
 def test_scores_are_on_the_scale_of_those_of_the_training_rows(rows):
     scores = new("gnn", epochs=2, channels=8, networks=1).fit(rows, seed=1).predict(rows)
     assert (scores.mean(), scores.std()) == pytest.approx((0, 1), abs=1e-5)
+
+
+def test_four_networks_have_hubs_or_not_and_learn_of_pairs_or_of_normal_scores(rows, monkeypatch):
+    trained = []
+
+    def watched(network, batch_of, targets, groups, recipe, seed):
+        trained.append((network.layers[0].hub is not None, recipe.margin, seed))
+        assert np.allclose(targets, graph_features.normal_scores(rows["accuracy"].to_numpy(), groups))
+        ranking.train(network, batch_of, targets, groups, recipe, seed)
+
+    monkeypatch.setattr(gnn, "train", watched)
+    new("gnn", epochs=1, channels=8, layers=2, networks=4).fit(rows, seed=3)
+    assert trained == [(False, 1.0, 12), (True, 1.0, 13), (False, None, 14), (True, None, 15)]
 
 
 def test_a_score_depends_on_its_row_alone(fitted, rows):

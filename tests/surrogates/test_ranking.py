@@ -85,6 +85,13 @@ def test_training_ranks_within_groups_whatever_lies_between_them(line):
     assert np.corrcoef(found, values)[0, 1] > 0.99
 
 
+def test_without_a_margin_scores_become_the_targets(line):
+    values, network = line
+    recipe = Recipe(epochs=60, batch_size=16, learning_rate=0.1, weight_decay=0.0, margin=None, final=0.0)
+    train(network, inputs(values), 2 * values + 1, np.zeros(200, np.int64), recipe, 0)
+    assert np.allclose(score(network, inputs(values), np.arange(200), recipe), 2 * values + 1, atol=0.02)
+
+
 def test_a_seed_makes_the_same_network(line):
     values, _ = line
     weights = []
