@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pyarrow as pa
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from onnx_bench_dataset.proxies import find, scores
 from onnx_bench_dataset.surrogates.baselines import Unlearned
@@ -33,10 +34,13 @@ class ZeroCost(Unlearned):
 
     def score(self, networks: pa.Table) -> NDArray[np.float64]:
         """Score graphs one by one; PyTorch computes them."""
+        contents = tqdm(
+            networks["onnx"].to_pylist(), desc=self.name, unit=" networks", disable=None, leave=False
+        )
         found = np.array(
             [
                 scores(onnx.load_model_from_string(content), [self.name], batch=_BATCH)[self.name]
-                for content in networks["onnx"].to_pylist()
+                for content in contents
             ]
         )
         known = np.isfinite(found)
