@@ -2,8 +2,9 @@
 
 import csv
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from onnx_bench_dataset import spaces
 from onnx_bench_dataset.errors import ArchitectureError, ShapeError
 from onnx_bench_dataset.spaces.nasbench201 import EDGES, OPERATIONS, parse, write
+from onnx_bench_dataset.splits import split_of_graph
 
 SPACE = spaces.get("nasbench201")
 ARCHITECTURES = SPACE.architectures()
@@ -168,11 +170,23 @@ def function_of(architecture):
     )
 
 
-def test_graphs_are_equal_exactly_where_the_functions_are():
+@pytest.fixture(scope="module")
+def hashes():
+    return [SPACE.network(architecture).graph_hash for architecture in ARCHITECTURES]
+
+
+def test_the_readme_says_how_many_networks_train_and_test(hashes):
+    counts = Counter(map(split_of_graph, hashes))
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    row = next(line for line in readme.splitlines() if line.startswith("| `nasbench201`"))
+    assert f"| 15,625 | {counts['train']:,} | {counts['test']:,} |" in row
+
+
+def test_graphs_are_equal_exactly_where_the_functions_are(hashes):
     graph_of = defaultdict(set)
     function_of_graph = defaultdict(set)
-    for architecture in ARCHITECTURES:
-        function, graph = function_of(architecture), SPACE.network(architecture).graph_hash
+    for architecture, graph in zip(ARCHITECTURES, hashes, strict=True):
+        function = function_of(architecture)
         graph_of[function].add(graph)
         function_of_graph[graph].add(function)
     assert max(map(len, graph_of.values())) == max(map(len, function_of_graph.values())) == 1
